@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a device is: a register file, deterministic given its events.
+ *
+ * A device is two functions over its own state record (the records stand in native/vmrec.h, where Python finds them
+ * to save, restore and digest). It knows no clock, file or thread, and not whether it is being recorded. All that it
+ * needs from the machine comes in the port, all that it does to the outside goes out through the port:
+ *
+ *     guest load or store ──▶ read / write (state, port, offset, size) ──▶ port.output, port.stop, port.pull
+ *                                                     │
+ *                                  x_irq(state) ──▶ the level of its interrupt line, asked after every access
+ *
+ * Return value of read and write: 0 done, -1 the register does not take this size or offset (the guest gets an
+ * access fault). A read that sets port.pull returns 0 and is repeated once the machine has the bytes; it must not
+ * have changed its state by then.
+ */
+#ifndef VMREC_DEVICE_H
+#define VMREC_DEVICE_H
+
+#include "vmrec.h"
+
+typedef struct {
+    /* in */
+    uint64_t mtime;     /* ticks of the timebase, 100 ns each */
+    uint64_t base;      /* RTC: ns since 1970 at mtime 0 */
+    int has_pulled;     /* the answer to an earlier pull is here */
+    uint64_t pulled;
+    /* out */
+    int has_output;     /* a byte left for the console */
+    uint8_t output;
+    int stop;           /* enum vm_stop */
+    uint64_t stop_code;
+    uint32_t pull;      /* bytes wanted from outside before the read can be done */
+    int deadline_moved; /* a timer was programmed */
+} port_t;
+
+int clint_read(clint_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t *value);
+int clint_write(clint_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t value);
+int plic_read(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t *value);
+int plic_write(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t value);
+void plic_line(plic_state *s, uint32_t source, int level);
+int plic_irq(const plic_state *s);
+int uart_read(uart_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t *value);
+int uart_write(uart_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t value);
+int uart_irq(const uart_state *s);
+uint32_t uart_room(const uart_state *s);
+void uart_receive(uart_state *s, uint8_t byte);
+int finisher_read(port_t *port, uint64_t offset, uint32_t size, uint64_t *value);
+int finisher_write(port_t *port, uint64_t offset, uint32_t size, uint64_t value);
+int rtc_read(rtc_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t *value);
+int rtc_write(rtc_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t value);
+void rtc_tick(rtc_state *s, const port_t *port);
+int rtc_irq(const rtc_state *s);
+uint64_t rtc_now(const rtc_state *s, const port_t *port);
+int entropy_read(entropy_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t *value);
+int entropy_write(entropy_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t value);
+
+#endif

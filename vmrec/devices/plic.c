@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * PLIC: platform-level interrupt controller, one context: hart 0 in machine mode
+ * (RISC-V Platform-Level Interrupt Controller Specification 1.0.0).
+ *
+ *     0x000000 + 4*source   priority, 0 (never) to 7
+ *     0x001000 + 4*word     pending, read only
+ *     0x002000 + 4*word     enable of context 0
+ *     0x200000              threshold of context 0
+ *     0x200004              claim (read), complete (write)
+ *
+ * Sources are level-triggered, 1 to 95. The gateway of a source passes one request at a time: it forwards the next
+ * only after the last was completed, and again at once if the line is still up. Words only.
+ */
+#include "device.h"
+
+#define SOURCES 96
+#define WORDS (SOURCES / 32)
+#define PENDING 0x1000
+#define ENABLE 0x2000
+#define THRESHOLD 0x200000
+#define CLAIM 0x200004
+
+static uint32_t bit(uint32_t source)
+{
+    return 1u << (source & 31);
+}
+
+void plic_line(plic_state *s, uint32_t source, int level)
+{
+    uint32_t word = source >> 5;
+    if (level)
+        s->level[word] |= bit(source);
+    else
+        s->level[word] &= ~bit(source);
+    if (level && !(s->claimed[word] & bit(source)))
+        s->pending[word] |= bit(source);
+    else if (!level)
+        s->pending[word] &= ~bit(source);
+}
+
+/* The pending, enabled source of highest priority above the threshold; the lowest number among equals; 0 if none. */
+static uint32_t best(const plic_state *s)
+{
+    uint32_t found = 0, priority = s->threshold;
+    for (uint32_t word = 0; word < WORDS; word++) {
+        uint32_t candidates = s->pending[word] & s->enable[word];
+        while (candidates) {
+            uint32_t source = word * 32 + (uint32_t)__builtin_ctz(candidates);
+            if (s->priority[source] > priority) {
+                priority = s->priority[source];
+                found = source;
+            }
+            candidates &= candidates - 1;
+        }
+    }
+    return found;
+}
+
+int plic_irq(const plic_state *s)
+{
+    return best(s) != 0;
+}
+
+int plic_read(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t *value)
+{
+    (void)port;
+    if (size != 4 || (offset & 3))
+        return -1;
+    *value = 0;
+    if (offset < 4 * SOURCES) {
+        *value = s->priority[offset >> 2];
+    } else if (offset - PENDING < 4 * WORDS) {
+        *value = s->pending[(offset - PENDING) >> 2];
+    } else if (offset - ENABLE < 4 * WORDS) {
+        *value = s->enable[(offset - ENABLE) >> 2];
+    } else if (offset == THRESHOLD) {
+        *value = s->threshold;
+    } else if (offset == CLAIM) {
+        uint32_t source = best(s);
+        *value = source;
+        if (source) {
+            s->pending[source >> 5] &= ~bit(source);
+            s->claimed[source >> 5] |= bit(source);
+        }
+    }
+    return 0;
+}
+
+int plic_write(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t value)
+{
+    (void)port;
+    if (size != 4 || (offset & 3))
+        return -1;
+    if (offset >= 4 && offset < 4 * SOURCES) {
+        s->priority[offset >> 2] = value & 7;
+    } else if (offset - ENABLE < 4 * WORDS) {
+        uint32_t word = (uint32_t)((offset - ENABLE) >> 2);
+        s->enable[word] = (uint32_t)value & (word ? ~0u : ~1u); /* source 0 does not exist */
+    } else if (offset == THRESHOLD) {
+        s->threshold = value & 7;
+    } else if (offset == CLAIM && value > 0 && value < SOURCES) {
+        uint32_t source = (uint32_t)value;
+        s->claimed[source >> 5] &= ~bit(source);
+        if (s->level[source >> 5] & bit(source))
+            s->pending[source >> 5] |= bit(source);
+    }
+    return 0;
+}

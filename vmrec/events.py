@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Everything that can make two runs of one guest differ, and everything a run does to the outside.
+
+One frozen record per kind. *Events* come in, *outputs* go out; nothing else crosses the machine's border.
+
+    kind      way in/out      recorded when                         replay does
+    input     pushed          a byte entered the UART's FIFO        pushes it at the same position
+    clock     pushed          guest time was set (stepped rule)     sets it at the same position
+    idle      pushed          wfi ended early by an input           adds the idle steps
+    entropy   pulled          the guest read the entropy device     answers with the bytes; position must agree
+    console   output          the guest wrote to the UART           compares
+    stop      output          power off, reset, or a dead end       compares
+
+On the wire each record is a msgpack array `[kind, position, field…]`. A position n means: n steps are done. An
+event at n is applied before the step n → n+1; an output of that step carries n.
+
+The layout of these records is part of trace format version 1: `tests/test_layout.py` freezes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+__all__ = [
+    "EVENT_KINDS",
+    "OUTPUT_KINDS",
+    "Clock",
+    "Console",
+    "Entropy",
+    "Event",
+    "Idle",
+    "Input",
+    "Output",
+    "Record",
+    "Stop",
+    "from_wire",
+]
+
+#: Largest position, tick or step count that a record may carry (unsigned 64 bit).
+UINT64_MAX = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Common part: `position` in steps since reset, 0 ≤ position < 2**64."""
+
+    kind: ClassVar[str] = ""
+    position: int
+
+    def wire(self) -> list[Any]:
+        """The record as the list that msgpack packs."""
+        return [self.kind, *(getattr(self, field.name) for field in fields(self))]
+
+
+@dataclass(frozen=True, slots=True)
+class Input(Record):
+    """Bytes that entered the UART's receive FIFO, in order (1 to 16)."""
+
+    kind: ClassVar[str] = "input"
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Clock(Record):
+    """Guest time was set to `ticks` of the timebase (only under the stepped time rule; never backwards)."""
+
+    kind: ClassVar[str] = "clock"
+    ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Idle(Record):
+    """The guest waited in wfi for `steps` step times before something from outside arrived."""
+
+    kind: ClassVar[str] = "idle"
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entropy(Record):
+    """Bytes that the guest pulled from the entropy device."""
+
+    kind: ClassVar[str] = "entropy"
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Console(Record):
+    """Bytes that the guest transmitted on its UART."""
+
+    kind: ClassVar[str] = "console"
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Record):
+    """The machine ended its own run: `reason` is poweroff, reset, waiting-for-ever or trap-loop; `code` the exit code."""
+
+    kind: ClassVar[str] = "stop"
+    reason: str
+    code: int
+
+
+Event = Input | Clock | Idle | Entropy
+Output = Console | Stop
+
+EVENT_KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (Input, Clock, Idle, Entropy)}
+OUTPUT_KINDS: dict[str, type[Output]] = {cls.kind: cls for cls in (Console, Stop)}
+_FIELD_TYPES = {"position": int, "ticks": int, "steps": int, "code": int, "data": bytes, "reason": str}
+
+
+def from_wire(wire: Sequence[Any]) -> Event | Output:
+    """The record that `wire` (kind first) describes.
+
+    Raises ValueError with a sentence if the kind is unknown, a field is missing or of the wrong type, or a number is
+    outside 0 … 2**64-1. The input is hostile: it comes from a file.
+    """
+    kind = wire[0] if wire else None
+    cls = (EVENT_KINDS.get(kind) or OUTPUT_KINDS.get(kind)) if isinstance(kind, str) else None
+    if cls is None:
+        raise ValueError(f"{kind!r:.40} is not a kind of event or output")
+    names = [field.name for field in fields(cls)]
+    if len(wire) != len(names) + 1:
+        raise ValueError(f"a record of kind {kind} has {len(names)} fields, not {len(wire) - 1}")
+    for name, value in zip(names, wire[1:], strict=True):
+        if type(value) is not _FIELD_TYPES[name]:
+            raise ValueError(f"{kind}.{name} is {type(value).__name__}, expected {_FIELD_TYPES[name].__name__}")
+        if isinstance(value, int) and not 0 <= value <= UINT64_MAX:
+            raise ValueError(f"{kind}.{name} = {value} is outside 0 … 2**64-1")
+    return cls(*wire[1:])

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The board: what every machine of a revision is built from, and where things are.
+
+    0x0000_1000  boot ROM, 60 KiB: a0 = hart id, a1 = 0, then to the guest's entry point
+    0x0010_0000  test finisher (power off, exit code)
+    0x0010_1000  goldfish RTC                                   PLIC source 11
+    0x0200_0000  CLINT: msip, mtimecmp, mtime (10 MHz)
+    0x0c00_0000  PLIC, 95 sources, one context
+    0x1000_0000  UART 16550A                                    PLIC source 10
+    0x1020_0000  entropy (vmrec's own)
+    0x8000_0000  RAM
+
+The addresses are QEMU's `virt` board's, so guests made for it run here. The native core holds the same map in
+`native/bus.c`.
+
+*Machine revision*: the number that a recording names. It stands for the board, each device's behaviour, the trap
+rules and the time rules. Any change that a guest could see makes a new revision and keeps the old one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from vmrec.errors import UsageError
+from vmrec.isa.profiles import Profile, profile
+
+__all__ = [
+    "GRID",
+    "PAGE_SIZE",
+    "RAM_BASE",
+    "RAM_SIZE_MAX",
+    "RAM_SIZE_MIN",
+    "REVISION",
+    "ROM_BASE",
+    "ROM_SIZE",
+    "STEPS_PER_TICK",
+    "MachineConfig",
+]
+
+REVISION = 1
+ROM_BASE = 0x1000
+ROM_SIZE = 0xF000
+RAM_BASE = 0x8000_0000
+PAGE_SIZE = 4096
+RAM_SIZE_MIN = 64 << 10
+#: RV32 reaches physical addresses below 2**32 only, that is 2 GiB of RAM.
+RAM_SIZE_MAX = {32: 2 << 30, 64: 64 << 30}
+#: A step is 1 ns of guest time, the timebase 10 MHz.
+STEPS_PER_TICK = 100
+#: Digests are taken at the multiples of this many steps, in every recording alike.
+GRID = 1 << 24
+
+TimeRule = Literal["virtual", "stepped"]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """Everything that fixes a machine before its first step, except the guest.
+
+    `ram_size` in bytes, a multiple of 4096; `time_rule`: "virtual" (time follows the position) or "stepped" (time is
+    constant between clock events); `rtc_base_ns`: what the RTC shows at mtime 0, ns since 1970.
+
+    Raises UsageError if a value is out of range, or the revision or profile is not known here.
+    """
+
+    revision: int = REVISION
+    isa: str = "rv32im"
+    ram_size: int = 128 << 20
+    time_rule: TimeRule = "virtual"
+    rtc_base_ns: int = 0
+
+    def __post_init__(self) -> None:
+        if self.revision != REVISION:
+            raise UsageError(
+                f"machine revision {self.revision} is not known to this vmrec, which has revision {REVISION}. "
+                "A recording needs the revision that made it: upgrade vmrec."
+            )
+        largest = RAM_SIZE_MAX[self.profile.xlen]
+        if not RAM_SIZE_MIN <= self.ram_size <= largest or self.ram_size % PAGE_SIZE:
+            raise UsageError(
+                f"RAM of {self.ram_size} bytes is not possible: an {self.isa} machine takes {RAM_SIZE_MIN >> 10}K to "
+                f"{largest >> 20}M, in multiples of 4K. Choose another --ram."
+            )
+        if self.time_rule not in get_args(TimeRule):
+            raise UsageError(f"time rule {self.time_rule!r} is neither virtual nor stepped")
+        if not 0 <= self.rtc_base_ns < 2**64:
+            raise UsageError(f"the RTC's base of {self.rtc_base_ns} ns is outside 0 … 2**64-1")
+
+    @property
+    def profile(self) -> Profile:
+        """The ISA profile that `isa` names."""
+        return profile(self.isa)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a trace header."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MachineConfig:
+        """The configuration that a trace header holds.
+
+        Raises UsageError if a key is missing, unknown, or of the wrong type: headers come from files.
+        """
+        types = {"revision": int, "isa": str, "ram_size": int, "time_rule": str, "rtc_base_ns": int}
+        if set(values) != set(types) or any(type(values[key]) is not kind for key, kind in types.items()):
+            raise UsageError("the machine's description is not one that this vmrec knows; upgrade vmrec")
+        return cls(**values)

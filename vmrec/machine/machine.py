@@ -1,0 +1,539 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A machine that runs, is told what came from outside, and can be looked at, saved and restored.
+
+    events ──▶ push / supply ──▶ ┌─────────┐ ──▶ take_outputs ──▶ outputs
+                                 │ Machine │
+             run(until) ───────▶ └─────────┘ ──▶ Exit, at an exact position
+
+It takes events through `push` and `supply` and gives outputs as bytes, whoever is on the other side: a recording
+hands it live events and writes them down, a replay hands it the trace's and compares. Nothing in here knows which.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from vmrec.errors import GuestError, MachineError, UsageError
+from vmrec.events import UINT64_MAX, Clock, Entropy, Idle, Input
+from vmrec.guest.elf import Guest, check_fits
+from vmrec.isa.registers import CSRS
+from vmrec.machine.board import PAGE_SIZE, RAM_BASE, ROM_BASE, ROM_SIZE, MachineConfig
+from vmrec.machine.cpu import open_core, open_engine, profile_bits
+from vmrec.trace.digests import OutputChain, PageTree, digest_of
+
+__all__ = ["Captured", "Digest", "Exit", "Machine", "StopReason"]
+
+Engine = Literal["auto", "engine", "stepper"]
+
+#: The records of the native core that are state, in the order of the digest. See native/vmrec.h.
+_STATE = {
+    "hart": "hart_state",
+    "time": "time_state",
+    "clint": "clint_state",
+    "plic": "plic_state",
+    "uart": "uart_state",
+    "rtc": "rtc_state",
+    "entropy": "entropy_state",
+}
+_MODES = {"auto": 0, "engine": 1, "stepper": 2}
+
+
+class Exit(IntEnum):
+    """Why `Machine.run` came back. Always at a step boundary, with `Machine.position` exact."""
+
+    POSITION = 0  #: `until` is reached
+    WAITING = 1  #: in wfi, and only the outside can end it
+    STOPPED = 2  #: the machine ended its run: `stop_reason`
+    ATTENTION = 3  #: `set_attention` was called
+    PULL = 4  #: the guest reads `pull_size` bytes of entropy: `supply` them and run again
+    RX_WANTED = 5  #: the guest waits for a console byte (only with `rx_paced`)
+    OUTPUT_FULL = 6  #: `take_outputs` is due
+    CAPTURE_FULL = 7  #: `take_captured` is due
+    DEADLINE = 8  #: the guest programmed a timer (only with `watch_deadline`)
+    MISSING_PAGE = 9  #: page `missing_page` is needed: `set_page` and run again
+    DIVERGED = 10  #: check mode: a row differs from the recording
+    ERROR = 11  #: never returned: raised as MachineError
+
+
+class StopReason(IntEnum):
+    """How a machine ends its own run."""
+
+    POWEROFF = 1
+    RESET = 2
+    WAITING_FOR_EVER = 3
+    TRAP_LOOP = 4
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A hash of everything that the next step depends on, and of the outputs so far, at `position`.
+
+    `value` (32 bytes) covers all; the parts are there to say where two digests differ. `registers` are the hart's by
+    name, as integers or lists of them; `ram`, `devices` and `outputs` are hashes of 32 bytes.
+    """
+
+    position: int
+    value: bytes
+    registers: dict[str, Any]
+    ram: bytes
+    devices: bytes
+    outputs: bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """The body of a trace's digest object."""
+        return {
+            "value": self.value,
+            "registers": self.registers,
+            "ram": self.ram,
+            "devices": self.devices,
+            "outputs": self.outputs,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """Rows of full capture for the steps `first` to `last` − 1: a packed msgpack map, see native/capture.c."""
+
+    first: int
+    last: int
+    columns: bytes
+
+
+class Machine:
+    """One hart, its RAM and its devices, with a guest loaded and at position 0.
+
+    Raises GuestError if the guest does not fit the configuration, SetupError if the installation is incomplete.
+    """
+
+    def __init__(self, config: MachineConfig, guest: Guest, *, uncounted: bool = False) -> None:
+        profile = config.profile
+        if guest.xlen != profile.xlen:
+            raise GuestError(
+                guest.path, f"is a {guest.xlen}-bit guest, but {config.isa} is {profile.xlen}-bit; choose another --isa"
+            )
+        check_fits(guest, RAM_BASE, config.ram_size)
+        self.config = config
+        self.guest = guest
+        self._lib, self._ffi = open_core()
+        self._engine, handle = open_engine(profile.xlen)
+        error = self._ffi.new("const char **")
+        create = self._lib.vm_create_uncounted if uncounted else self._lib.vm_create
+        self._vm = create(handle, profile.xlen, profile_bits(profile), config.ram_size, error)
+        if self._vm == self._ffi.NULL:
+            raise MachineError(f"the machine could not be made: {self._ffi.string(error[0]).decode()}")
+        self._finalizer = weakref.finalize(self, self._lib.vm_destroy, self._vm)
+        self._vm.stepped_time = config.time_rule == "stepped"
+        self._vm.rtc_base = config.rtc_base_ns
+        self._vm.tohost = guest.tohost or 0
+        self._ram = self._ffi.buffer(self._lib.vm_ram(self._vm), config.ram_size)
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to position 0 with the guest freshly loaded."""
+        pages = self.config.ram_size // PAGE_SIZE
+        for index in self._take_dirty():
+            self.set_page(index, bytes(PAGE_SIZE))
+        self._tree = PageTree(pages)
+        self._chain = OutputChain()
+        self._changed: dict[int, bytes] = {}
+        self._lib.vm_clear_outputs(self._vm)
+        self._lib.vm_reset(self._vm, self.guest.entry)
+        for segment in self.guest.segments:
+            self._load(segment.address - RAM_BASE, segment.data)
+        if self._vm.tohost:
+            self._lib.vm_watch(self._vm, self._vm.tohost)
+        self._hash_dirty()
+        self._changed.clear()
+
+    def _load(self, offset: int, data: bytes) -> None:
+        if data:
+            self._ram[offset : offset + len(data)] = data
+            for index in range(offset // PAGE_SIZE, (offset + len(data) - 1) // PAGE_SIZE + 1):
+                self._lib.vm_host_wrote(self._vm, index)
+
+    def close(self) -> None:
+        """Gives RAM and engine back; the machine must not be used afterwards."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Machine {self.config.isa} {self.guest.name} position {self.position} pc {self.pc:#x}>"
+
+    # --- where it is ---
+
+    @property
+    def position(self) -> int:
+        """Steps since reset."""
+        return int(self._vm.time.position)
+
+    @property
+    def icount(self) -> int:
+        """Instructions retired since reset."""
+        return int(self._vm.time.position - self._vm.time.traps)
+
+    @property
+    def pc(self) -> int:
+        """Address of the next instruction (an interrupt pending there has not been entered)."""
+        return int(self._vm.hart.pc)
+
+    @property
+    def regs(self) -> list[int]:
+        """x0 to x31, unsigned, XLEN bits."""
+        return list(self._vm.hart.x)
+
+    @property
+    def fregs(self) -> list[int]:
+        """f0 to f31, raw 64-bit values; zeros without the F extension."""
+        return list(self._vm.hart.f)
+
+    @property
+    def csrs(self) -> dict[str, int]:
+        """Every CSR that the hart has and may read now, by name."""
+        value = self._ffi.new("uint64_t *")
+        read = self._lib.vm_csr_read
+        return {csr.name: int(value[0]) for number, csr in CSRS.items() if read(self._vm, number, value) == 0}
+
+    @property
+    def mtime(self) -> int:
+        """Guest time in ticks of the 10 MHz timebase, as the CLINT shows it."""
+        return int(self._lib.vm_mtime(self._vm))
+
+    @property
+    def mtimecmp(self) -> int | None:
+        """The CLINT's timer compare in ticks; None while no timer is set (all ones)."""
+        value = int(self._vm.clint.mtimecmp)
+        return None if value == UINT64_MAX else value
+
+    @property
+    def waiting(self) -> bool:
+        """In wfi, with nothing pending that could end it."""
+        return bool(self._vm.time.waiting)
+
+    @property
+    def woke_position(self) -> int | None:
+        """Position at which a deadline last ended a wait. Nothing may be pushed there: see record/."""
+        value = int(self._vm.time.woke_position)
+        return None if value == UINT64_MAX else value
+
+    @property
+    def stopped(self) -> bool:
+        """The machine has ended its own run."""
+        return bool(self._vm.time.stopped)
+
+    @property
+    def stop_reason(self) -> str | None:
+        """poweroff, reset, waiting-for-ever or trap-loop; None while it runs."""
+        return str(StopReason(self._vm.time.stopped)) if self._vm.time.stopped else None
+
+    @property
+    def exit_code(self) -> int:
+        """What the guest gave the test finisher, 0 otherwise."""
+        return int(self._vm.time.exit_code)
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """How the run was carried out: counts that are not state and may differ between equal runs."""
+        vm = self._vm
+        return {
+            "engine_entries": int(vm.engine_entries),
+            "engine_steps": int(vm.engine_steps),
+            "stepper_steps": int(vm.stepper_steps),
+            "interrupts": int(vm.interrupts),
+            "mmio_accesses": int(vm.mmio_accesses),
+            "code_drops": int(vm.code_drops),
+        }
+
+    # --- running ---
+
+    def run(self, until: int, *, engine: Engine = "auto") -> Exit:
+        """Runs until `position == until` or something else must be done first.
+
+        `engine` chooses the executor; the result is the same with each. Raises MachineError if the engine misbehaves.
+        """
+        exit_ = Exit(self._lib.vm_run(self._vm, until, _MODES[engine]))
+        if exit_ is Exit.ERROR:
+            sentence = self._ffi.string(self._vm.error).decode()
+            raise MachineError(f"{sentence} (position {self.position}, pc {self.pc:#x}); please report it")
+        return exit_
+
+    def set_attention(self) -> None:
+        """Makes `run` return soon with Exit.ATTENTION. May be called from any thread or signal handler."""
+        self._vm.attention = 1
+
+    @property
+    def auto_idle(self) -> bool:
+        """A wait jumps to its deadline, or ends the run, without asking (as if nothing outside were alive)."""
+        return bool(self._vm.auto_idle)
+
+    @auto_idle.setter
+    def auto_idle(self, value: bool) -> None:
+        self._vm.auto_idle = value
+
+    @property
+    def rx_paced(self) -> bool:
+        """`run` returns RX_WANTED when the guest waits for a console byte."""
+        return bool(self._vm.rx_paced)
+
+    @rx_paced.setter
+    def rx_paced(self, value: bool) -> None:
+        self._vm.rx_paced = value
+
+    @property
+    def watch_deadline(self) -> bool:
+        """`run` returns DEADLINE after the step in which the guest programmed a timer."""
+        return bool(self._vm.watch_deadline)
+
+    @watch_deadline.setter
+    def watch_deadline(self, value: bool) -> None:
+        self._vm.watch_deadline = value
+
+    # --- events ---
+
+    @property
+    def uart_room(self) -> int:
+        """Bytes that the UART's receive FIFO can still take."""
+        return int(self._lib.vm_uart_room(self._vm))
+
+    def push(self, event: Input | Clock | Idle) -> int:
+        """Applies an event, whose position must be the current one. Input returns how many bytes the FIFO took.
+
+        Raises UsageError for another position, or a clock event under the virtual time rule.
+        """
+        if event.position != self.position:
+            raise UsageError(f"an event for position {event.position} cannot be applied at {self.position}")
+        match event:
+            case Input(data=data):
+                return int(self._lib.vm_push_input(self._vm, data, len(data)))
+            case Clock(ticks=ticks):
+                if self.config.time_rule != "stepped":
+                    raise UsageError("clock events need the stepped time rule")
+                self._lib.vm_push_clock(self._vm, ticks)
+            case Idle(steps=steps):
+                self._lib.vm_push_idle(self._vm, steps)
+        return 0
+
+    @property
+    def pull_size(self) -> int:
+        """After Exit.PULL: how many bytes the guest wants."""
+        return int(self._vm.exit_detail)
+
+    def supply(self, event: Entropy) -> None:
+        """The answer to Exit.PULL. Raises UsageError if its position or length is not what was asked for."""
+        if event.position != self.position or len(event.data) != self.pull_size:
+            raise UsageError(
+                f"the guest wants {self.pull_size} bytes at position {self.position}, not {len(event.data)} at "
+                f"{event.position}"
+            )
+        self._lib.vm_supply(self._vm, int.from_bytes(event.data, "little"))
+
+    def deadline_steps(self) -> int | None:
+        """Steps of guest time until a timer could end the current wait; None if none is set."""
+        steps = int(self._lib.vm_deadline_steps(self._vm))
+        return None if steps == UINT64_MAX else steps
+
+    def idle_to_deadline(self) -> bool:
+        """Lets guest time pass until a timer ends the wait. False if there is nothing to wait for."""
+        return bool(self._lib.vm_idle_to_deadline(self._vm))
+
+    # --- outputs ---
+
+    def take_outputs(self) -> bytes:
+        """The outputs since the last call: whole msgpack arrays, one after the other, see vmrec.events."""
+        length = self._ffi.new("size_t *")
+        data = self._lib.vm_outputs(self._vm, length)
+        if not length[0]:
+            return b""
+        outputs = bytes(self._ffi.buffer(data, length[0]))
+        self._lib.vm_clear_outputs(self._vm)
+        self._chain.feed(outputs)
+        return outputs
+
+    # --- memory ---
+
+    def read_memory(self, address: int, size: int) -> bytes:
+        """Bytes of RAM or boot ROM, without any effect. Raises UsageError if the range is not all there."""
+        if RAM_BASE <= address and address + size <= RAM_BASE + self.config.ram_size:
+            return bytes(self._ram[address - RAM_BASE : address - RAM_BASE + size])
+        if ROM_BASE <= address and address + size <= ROM_BASE + ROM_SIZE:
+            length = self._ffi.new("size_t *")
+            rom = self._ffi.buffer(self._lib.vm_rom(self._vm, length), ROM_SIZE)
+            return bytes(rom[address - ROM_BASE : address - ROM_BASE + size])
+        raise UsageError(f"{size} bytes at {address:#x} are neither in RAM nor in the boot ROM")
+
+    def page(self, index: int) -> bytes:
+        """Content (4096 bytes) of RAM page `index`, counted from the start of RAM."""
+        return bytes(self._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE])
+
+    def set_page(self, index: int, content: bytes) -> None:
+        """Replaces a page of RAM; if it was missing, it is here now. `content` has 4096 bytes."""
+        if len(content) != PAGE_SIZE or not 0 <= index < self.config.ram_size // PAGE_SIZE:
+            raise UsageError(f"page {index} cannot take {len(content)} bytes")
+        self._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = content
+        self._lib.vm_set_missing(self._vm, index, 0)
+        self._lib.vm_host_wrote(self._vm, index)
+
+    @property
+    def missing_page(self) -> int:
+        """After Exit.MISSING_PAGE: the index of the page."""
+        return int(self._vm.exit_detail)
+
+    def mark_missing(self, index: int) -> None:
+        """The content of page `index` is elsewhere; the first touch returns Exit.MISSING_PAGE."""
+        self._lib.vm_set_missing(self._vm, index, 1)
+
+    def _take_dirty(self) -> list[int]:
+        count = self._lib.vm_dirty_count(self._vm)
+        pages = self._ffi.new("uint32_t[]", count)
+        self._lib.vm_take_dirty(self._vm, pages)
+        return sorted(pages)
+
+    def _hash_dirty(self) -> None:
+        update, changed, ram = self._tree.update, self._changed, memoryview(self._ram)
+        for index in self._take_dirty():
+            changed[index] = update(index, ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE])
+
+    def take_changed(self) -> dict[int, bytes]:
+        """Pages stored to since the last call (or since the guest was loaded): index → hash of the content now."""
+        self._hash_dirty()
+        changed, self._changed = self._changed, {}
+        return changed
+
+    # --- state ---
+
+    def _record(self, name: str) -> dict[str, Any]:
+        record = getattr(self._vm, name)
+        return {field: _plain(self._ffi, getattr(record, field)) for field in _fields(self._ffi, _STATE[name])}
+
+    def state(self) -> dict[str, Any]:
+        """Everything but RAM, as plain values: one map per record of the native core, and the outputs' hash so far.
+
+        Outputs must have been taken before.
+        """
+        state: dict[str, Any] = {name: self._record(name) for name in _STATE}
+        state["outputs"] = self._chain.save()
+        return state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Makes `state`, as `state()` gave it, the machine's. RAM is the caller's business (`set_page`).
+
+        Raises UsageError if it is not a state of this machine: it comes from a file.
+        """
+        if set(state) != {*_STATE, "outputs"} or not all(isinstance(part, dict) for part in state.values()):
+            raise UsageError("the state is not one of this machine revision: its parts have other names")
+        for name, type_name in _STATE.items():
+            self._check_record(name, type_name, state[name])
+        try:
+            self._chain = OutputChain.restore(state["outputs"])
+        except ValueError as error:
+            raise UsageError(f"the state's outputs are damaged: {error}") from error
+        for name in _STATE:
+            record = getattr(self._vm, name)
+            for field, value in state[name].items():
+                if isinstance(value, bytes):
+                    self._ffi.memmove(getattr(record, field), value, len(value))
+                elif isinstance(value, list):
+                    getattr(record, field)[0 : len(value)] = value
+                else:
+                    setattr(record, field, value)
+        self._lib.vm_clear_outputs(self._vm)
+        self._lib.vm_state_changed(self._vm)
+
+    def _check_record(self, name: str, type_name: str, values: dict[str, Any]) -> None:
+        fields = _fields(self._ffi, type_name)
+        if set(values) != set(fields):
+            raise UsageError(f"the state's {name} is not one of this machine revision: its fields have other names")
+        for field, (count, bits) in fields.items():
+            value = values[field]
+            items = list(value) if isinstance(value, list | bytes) else [value]
+            if len(items) != (count or 1) or isinstance(value, list | bytes) != bool(count):
+                raise UsageError(f"the state's {name}.{field} has the wrong size")
+            if not all(type(item) is int and 0 <= item < 1 << bits for item in items):
+                raise UsageError(f"the state's {name}.{field} has a value outside 0 … 2**{bits}-1")
+        if name == "uart" and values["fifo_length"] > len(values["fifo"]):
+            raise UsageError("the state's uart.fifo_length is larger than the FIFO")
+        if name == "time" and values["stopped"] > max(StopReason):
+            raise UsageError("the state's time.stopped is not a stop reason of this machine revision")
+
+    def digest(self) -> Digest:
+        """The digest at the current position; costs what changed since the last one. Outputs must have been taken."""
+        self._hash_dirty()
+        registers = self._record("hart")
+        devices = digest_of({name: self._record(name) for name in _STATE if name != "hart"})
+        ram, outputs = self._tree.root(), self._chain.value()
+        value = digest_of({"registers": registers, "devices": devices, "ram": ram, "outputs": outputs})
+        return Digest(self.position, value, registers, ram, devices, outputs)
+
+    # --- full capture ---
+
+    def start_capture(self) -> None:
+        """From here on every step is executed by the stepper and leaves a row."""
+        self._lib.vm_capture_start(self._vm)
+
+    def stop_capture(self) -> None:
+        """Ends capture or check mode; rows that were not taken are lost."""
+        self._lib.vm_capture_stop(self._vm)
+
+    def take_captured(self, *, close: bool = False, fresh: bool = False) -> Captured | None:
+        """The rows of all blocks that ended since the last call; None if there are none.
+
+        `close` ends the open block here (at grid positions and at the end), `fresh` makes the next call define all
+        blocks anew, so that it can be read without this one.
+        """
+        length, first, last = (self._ffi.new(kind) for kind in ("size_t *", "uint64_t *", "uint64_t *"))
+        data = self._lib.vm_capture_take(self._vm, close, fresh, length, first, last)
+        if data == self._ffi.NULL:
+            return None
+        return Captured(int(first[0]), int(last[0]), bytes(self._ffi.buffer(data, length[0])))
+
+    # --- single accesses, for tests of devices ---
+
+    def bus_read(self, address: int, size: int) -> int | None:
+        """One load from a device or ROM, with its effects; None if the bus refuses it."""
+        value = self._ffi.new("uint64_t *")
+        return None if self._lib.vm_bus_access(self._vm, address, size, 0, value) else int(value[0])
+
+    def bus_write(self, address: int, size: int, value: int) -> bool:
+        """One store to a device, with its effects; False if the bus refuses it."""
+        cell = self._ffi.new("uint64_t *", value)
+        return not self._lib.vm_bus_access(self._vm, address, size, 1, cell)
+
+
+_FIELD_CACHE: dict[str, dict[str, tuple[int, int]]] = {}
+
+
+def _fields(ffi: Any, type_name: str) -> dict[str, tuple[int, int]]:
+    """Field → (array length or 0, bits per item), in the order of the C record."""
+    if type_name not in _FIELD_CACHE:
+        _FIELD_CACHE[type_name] = dict(_walk(ffi, type_name))
+    return _FIELD_CACHE[type_name]
+
+
+def _walk(ffi: Any, type_name: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    for name, field in ffi.typeof(type_name).fields:
+        if field.type.kind == "array":
+            yield name, (field.type.length, 8 * ffi.sizeof(field.type.item))
+        else:
+            yield name, (0, 8 * ffi.sizeof(field.type))
+
+
+def _plain(ffi: Any, value: Any) -> int | bytes | list[int]:
+    if isinstance(value, int):
+        return value
+    if ffi.typeof(value).item.cname == "uint8_t":
+        return bytes(value)
+    return list(value)

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Full capture: what the stepper executed, as columns.
+ *
+ * A *block* is a straight run of instructions: from where control arrived to the next taken jump, trap, interrupt,
+ * page end, or store into the page being executed. Where blocks end follows from the instructions alone, not from how
+ * the run was cut, so that the columns of a replay are the columns of its recording.
+ *
+ *     definitions   [id, pc, steps, trap, code]  once per block; trap: 0 none, 1 the last instruction trapped,
+ *                                                2 its fetch trapped (one step more than the code has instructions)
+ *     ids           one per executed block
+ *     addresses     one per access, in order; all ones for an sc that failed
+ *     values        the bytes in memory, zero-extended
+ *
+ * Kind and size of each access follow from the code. In the trace the columns are transposed byte by byte, addresses
+ * as differences before that (column_encode), which is what makes them compress well.
+ *
+ * In check mode nothing is stored: each block and access is compared with the recording's as it is executed.
+ */
+#include <stdlib.h>
+
+#include "internal.h"
+#include "isa_table.h"
+
+/* --- columns ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t column_get(const uint8_t *in, size_t index, uint32_t width)
+{
+    uint64_t value = 0;
+    memcpy(&value, in + index * width, width);
+    return value;
+}
+
+void column_encode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta)
+{
+    uint64_t previous = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value = column_get(in, i, width), stored = delta ? value - previous : value;
+        previous = value;
+        for (uint32_t byte = 0; byte < width; byte++)
+            out[byte * count + i] = (uint8_t)(stored >> (8 * byte));
+    }
+}
+
+void column_decode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta)
+{
+    uint64_t previous = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t value = 0;
+        for (uint32_t byte = 0; byte < width; byte++)
+            value |= (uint64_t)in[byte * count + i] << (8 * byte);
+        if (delta)
+            value += previous;
+        previous = value;
+        memcpy(out + i * width, &value, width);
+    }
+}
+
+/* --- the dictionary of blocks ------------------------------------------------------------------------------------- */
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+    hash = (hash ^ value) * 0x9e3779b97f4a7c15ull;
+    return hash ^ hash >> 29;
+}
+
+static uint64_t hash_block(uint64_t pc, uint32_t length, uint32_t steps, uint32_t trap, const uint8_t *code)
+{
+    uint64_t hash = mix(pc, (uint64_t)length << 32 | steps << 2 | trap);
+    for (uint32_t i = 0; i < length; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, code + i, length - i < 8 ? length - i : 8);
+        hash = mix(hash, word);
+    }
+    return hash;
+}
+
+static void forget_dictionary(capture_t *c)
+{
+    c->def_count = c->def_sent = 0;
+    c->code.length = 0;
+    if (c->table)
+        memset(c->table, 0, c->table_size * sizeof *c->table);
+}
+
+static void grow_table(capture_t *c)
+{
+    size_t size = c->table_size ? c->table_size * 2 : 4096;
+    free(c->table);
+    c->table = calloc(size, sizeof *c->table);
+    if (!c->table)
+        abort();
+    c->table_size = size;
+    for (size_t id = 0; id < c->def_count; id++) {
+        size_t at = c->defs[id].hash & (size - 1);
+        while (c->table[at])
+            at = (at + 1) & (size - 1);
+        c->table[at] = (uint32_t)id + 1;
+    }
+}
+
+static uint32_t add_definition(capture_t *c, const block_def *wanted, const uint8_t *code)
+{
+    if (c->def_count == c->def_capacity) {
+        c->def_capacity = c->def_capacity ? 2 * c->def_capacity : 1024;
+        c->defs = realloc(c->defs, c->def_capacity * sizeof *c->defs);
+        if (!c->defs)
+            abort();
+    }
+    block_def *def = &c->defs[c->def_count];
+    *def = *wanted;
+    def->code = (uint32_t)c->code.length;
+    memcpy(buffer_room(&c->code, wanted->length + 1), code, wanted->length);
+    c->code.length += wanted->length;
+    return (uint32_t)c->def_count++;
+}
+
+static int same_block(const capture_t *c, const block_def *def, const block_def *wanted, const uint8_t *code)
+{
+    return def->pc == wanted->pc && def->steps == wanted->steps && def->length == wanted->length
+           && def->trap == wanted->trap && !memcmp(c->code.data + def->code, code, def->length);
+}
+
+static uint32_t find_or_add(capture_t *c, const block_def *wanted, const uint8_t *code)
+{
+    if (2 * (c->def_count + 1) > c->table_size)
+        grow_table(c);
+    size_t at = wanted->hash & (c->table_size - 1);
+    while (c->table[at]) {
+        uint32_t id = c->table[at] - 1;
+        if (c->defs[id].hash == wanted->hash && same_block(c, &c->defs[id], wanted, code))
+            return id;
+        at = (at + 1) & (c->table_size - 1);
+    }
+    uint32_t id = add_definition(c, wanted, code);
+    c->table[at] = id + 1;
+    return id;
+}
+
+/* --- checking --------------------------------------------------------------------------------------------------------- */
+
+static void diverge(vm_t *vm, uint32_t what, uint64_t position, uint64_t pc, uint64_t expected, uint64_t actual)
+{
+    capture_t *c = &vm->in->capture;
+    if (c->diverged)
+        return;
+    c->diverged = 1;
+    c->result.what = what;
+    c->result.position = position;
+    c->result.pc = pc;
+    c->result.expected = expected;
+    c->result.actual = actual;
+    vm->in->recheck = 1;
+}
+
+/* The first instruction at which two runs of code from the same pc part. */
+static void diverge_in_block(vm_t *vm, const block_def *want, const uint8_t *want_code, const block_def *have,
+                             const uint8_t *code)
+{
+    uint64_t position = vm->in->capture.open_position;
+    uint32_t at = 0;
+    if (want->pc != have->pc) {
+        diverge(vm, 1, position, have->pc, want->pc, have->pc);
+        return;
+    }
+    while (at < want->length && at < have->length) {
+        uint32_t length = (want_code[at] & 3) == 3 ? 4 : 2;
+        uint64_t a = 0, b = 0;
+        memcpy(&a, want_code + at, at + length <= want->length ? length : 2);
+        memcpy(&b, code + at, at + length <= have->length ? length : 2);
+        if (a != b) {
+            diverge(vm, 1, position, have->pc + at, a, b);
+            return;
+        }
+        at += length;
+        position++;
+    }
+    if (want->length == have->length)
+        diverge(vm, 4, have->trap || want->trap ? position - (at > 0) : position, have->pc + at, want->trap,
+                have->trap);
+    else
+        diverge(vm, 1, position, have->pc + at, want->pc + want->length, have->pc + have->length);
+}
+
+static void check_block(vm_t *vm, const block_def *have, const uint8_t *code)
+{
+    capture_t *c = &vm->in->capture;
+    if (c->next_block >= c->want_blocks) {
+        diverge(vm, 5, c->open_position, have->pc, 0, have->steps);
+        return;
+    }
+    const block_def *want = &c->defs[c->want_ids[c->next_block++]];
+    if (!same_block(c, want, have, code))
+        diverge_in_block(vm, want, c->code.data + want->code, have, code);
+}
+
+static void check_access(vm_t *vm, uint64_t address, uint64_t value, uint64_t position, uint64_t pc)
+{
+    capture_t *c = &vm->in->capture;
+    if (c->next_access >= c->want_accesses) {
+        diverge(vm, 5, position, pc, 0, address);
+        return;
+    }
+    size_t at = c->next_access++;
+    if (c->want_addresses[at] != address)
+        diverge(vm, 2, position, pc, c->want_addresses[at], address);
+    else if (c->want_values[at] != value)
+        diverge(vm, 3, position, pc, c->want_values[at], value);
+}
+
+/* --- called by the stepper --------------------------------------------------------------------------------------------- */
+
+void capture_access(vm_t *vm, uint64_t address, uint64_t value, uint64_t position, uint64_t pc)
+{
+    capture_t *c = &vm->in->capture;
+    if (UNLIKELY(c->check)) {
+        check_access(vm, address, value, position, pc);
+        return;
+    }
+    c->rows.addresses[c->rows.accesses] = address;
+    c->rows.values[c->rows.accesses++] = value;
+}
+
+/*
+ * Ends the open block at `end_pc`, with `position` steps done. Called before the bytes of its code can change.
+ * `last_length` is the length of the last instruction (unused but for documentation of the call sites).
+ */
+void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap, uint32_t last_length)
+{
+    capture_t *c = &vm->in->capture;
+    (void)last_length;
+    if (!c->open)
+        return;
+    c->open = 0;
+    block_def block = {.pc = c->open_pc, .steps = (uint32_t)(position - c->open_position),
+                       .length = (uint32_t)(end_pc - c->open_pc), .trap = trap};
+    if (!block.steps)
+        return;
+    const uint8_t *code = door_fetch(vm, c->open_pc);
+    if (c->check) {
+        check_block(vm, &block, code);
+        return;
+    }
+    /* Most blocks are the one that began here last time, of code that has not changed since. */
+    decoded_page *page = NULL;
+    uint32_t *last = NULL;
+    if (c->open_pc - RAM_BASE < vm->ram_size) {
+        page = vm->in->decoded[(c->open_pc - RAM_BASE) >> PAGE_SHIFT];
+        last = &page->last_block[(c->open_pc & (PAGE_SIZE - 1)) >> 1];
+    }
+    uint32_t id = last ? *last : NEVER;
+    if (!last || id >= c->def_count || c->defs[id].version != page->version || c->defs[id].pc != block.pc
+        || c->defs[id].length != block.length || c->defs[id].steps != block.steps || c->defs[id].trap != trap) {
+        block.hash = hash_block(block.pc, block.length, block.steps, trap, code);
+        id = find_or_add(c, &block, code);
+        if (last) {
+            *last = id;
+            c->defs[id].version = page->version;
+        }
+    }
+    c->rows.ids[c->rows.blocks++] = id;
+    c->rows.committed = c->rows.accesses;
+}
+
+/* --- the host's side -------------------------------------------------------------------------------------------------- */
+
+static void *room(size_t count, size_t size)
+{
+    void *memory = malloc(count * size);
+    if (!memory)
+        abort();
+    return memory;
+}
+
+void vm_capture_start(vm_t *vm)
+{
+    capture_t *c = &vm->in->capture;
+    if (!c->rows.ids) {
+        c->rows.ids = room(ROWS_BLOCKS + ROWS_SLACK, sizeof *c->rows.ids);
+        c->rows.addresses = room(ROWS_ACCESSES + ROWS_SLACK, sizeof *c->rows.addresses);
+        c->rows.values = room(ROWS_ACCESSES + ROWS_SLACK, sizeof *c->rows.values);
+    }
+    c->rows.blocks = c->rows.accesses = c->rows.committed = 0;
+    c->on = 1;
+    c->check = c->diverged = c->open = 0;
+    c->first = vm->time.position;
+    forget_dictionary(c);
+}
+
+void vm_capture_stop(vm_t *vm)
+{
+    vm->in->capture.on = vm->in->capture.open = vm->in->capture.diverged = 0;
+}
+
+static void put_column(buffer_t *out, const void *column, size_t count, uint32_t width, int delta)
+{
+    static uint8_t nothing[1];
+    size_t length = count * width;
+    mp_bin(out, nothing, 0); /* the header is rewritten below with the true length */
+    out->length -= 2;
+    uint8_t *at = buffer_room(out, length + 5);
+    at[0] = 0xc6;
+    for (int i = 0; i < 4; i++)
+        at[1 + i] = (uint8_t)(length >> (8 * (3 - i)));
+    column_encode(column, at + 5, count, width, delta);
+    out->length += length + 5;
+}
+
+const uint8_t *vm_capture_take(vm_t *vm, int close, int reset_dictionary, size_t *length, uint64_t *first,
+                               uint64_t *last)
+{
+    capture_t *c = &vm->in->capture;
+    rows_t *rows = &c->rows;
+    buffer_t *out = &c->out;
+    if (close)
+        capture_close(vm, vm->hart.pc, vm->time.position, 0, 0);
+    *first = c->first;
+    *last = c->open ? c->open_position : vm->time.position;
+    if (!rows->blocks) {
+        if (reset_dictionary)
+            forget_dictionary(c);
+        return NULL;
+    }
+    out->length = 0;
+    mp_map(out, 6);
+    mp_str(out, "definitions");
+    mp_array(out, (uint32_t)(c->def_count - c->def_sent));
+    for (; c->def_sent < c->def_count; c->def_sent++) {
+        const block_def *def = &c->defs[c->def_sent];
+        mp_array(out, 5);
+        mp_uint(out, c->def_sent);
+        mp_uint(out, def->pc);
+        mp_uint(out, def->steps);
+        mp_uint(out, def->trap);
+        mp_bin(out, c->code.data + def->code, def->length);
+    }
+    mp_str(out, "blocks");
+    mp_uint(out, rows->blocks);
+    mp_str(out, "accesses");
+    mp_uint(out, rows->committed);
+    mp_str(out, "ids");
+    put_column(out, rows->ids, rows->blocks, 4, 0);
+    mp_str(out, "addresses");
+    put_column(out, rows->addresses, rows->committed, 8, 1);
+    mp_str(out, "values");
+    put_column(out, rows->values, rows->committed, 8, 0);
+    rows->accesses -= rows->committed;
+    memmove(rows->addresses, rows->addresses + rows->committed, rows->accesses * sizeof *rows->addresses);
+    memmove(rows->values, rows->values + rows->committed, rows->accesses * sizeof *rows->values);
+    rows->blocks = rows->committed = 0;
+    c->first = *last;
+    if (reset_dictionary)
+        forget_dictionary(c);
+    *length = out->length;
+    return out->data;
+}
+
+int vm_check_define(vm_t *vm, uint32_t id, uint64_t pc, uint32_t steps, uint32_t trap, const uint8_t *code,
+                    uint32_t length)
+{
+    capture_t *c = &vm->in->capture;
+    block_def def = {.pc = pc, .steps = steps, .length = length, .trap = trap};
+    if (id != c->def_count)
+        return -1; /* definitions come in order */
+    add_definition(c, &def, code);
+    return 0;
+}
+
+void vm_check_forget(vm_t *vm)
+{
+    forget_dictionary(&vm->in->capture);
+}
+
+static const void *keep(uint64_t **copy, const void *from, size_t length)
+{
+    free(*copy);
+    *copy = room(length + 8, 1);
+    memcpy(*copy, from, length);
+    return *copy;
+}
+
+int vm_check_begin(vm_t *vm, const uint32_t *ids, size_t blocks, const uint64_t *addresses, const uint64_t *values,
+                   size_t accesses)
+{
+    capture_t *c = &vm->in->capture;
+    for (size_t i = 0; i < blocks; i++)
+        if (ids[i] >= c->def_count)
+            return -1;
+    c->want_ids = keep(&c->copies[0], ids, blocks * sizeof *ids);
+    c->want_addresses = keep(&c->copies[1], addresses, accesses * sizeof *addresses);
+    c->want_values = keep(&c->copies[2], values, accesses * sizeof *values);
+    c->want_blocks = blocks;
+    c->want_accesses = accesses;
+    c->next_block = c->next_access = 0;
+    c->on = c->check = 1;
+    c->diverged = c->open = 0;
+    return 0;
+}
+
+int vm_check_end(vm_t *vm)
+{
+    capture_t *c = &vm->in->capture;
+    if (!c->diverged)
+        capture_close(vm, vm->hart.pc, vm->time.position, 0, 0);
+    if (!c->diverged && (c->next_block < c->want_blocks || c->next_access < c->want_accesses))
+        diverge(vm, 5, vm->time.position, vm->hart.pc, c->want_blocks - c->next_block, 0);
+    int good = !c->diverged;
+    c->on = c->check = c->open = c->diverged = 0;
+    return good;
+}
+
+void vm_check_result(const vm_t *vm, check_result *result)
+{
+    *result = vm->in->capture.result;
+}
+
+void capture_destroy(vm_t *vm)
+{
+    capture_t *c = &vm->in->capture;
+    free(c->rows.ids);
+    free(c->rows.addresses);
+    free(c->rows.values);
+    free(c->defs);
+    free(c->table);
+    free(c->code.data);
+    free(c->out.data);
+    for (int i = 0; i < 3; i++)
+        free(c->copies[i]);
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The one door to RAM.
+ *
+ * Guest RAM is one host mapping. The engine reaches a page of it only after its fill callback asked here, the stepper
+ * through the calls below. So this file knows, page by page, what was written since the last checkpoint, what holds
+ * code that somebody translated or decoded, and what is not here yet.
+ *
+ *     page flags         engine may            stepper may
+ *     DIRTY              load, store           load, store on its fast path
+ *     (none)             load                  load; a store comes here first and makes it DIRTY
+ *     CODE               load, fetch           a store comes here first
+ *     DECODED            load                  fetch from its decoded copy; a store comes here first
+ *     STEPPED            load, store           fetch (the engine does not run this page's code any more)
+ *     WATCHED            load                  a store comes here first
+ *     MISSING            nothing               nothing: vm_run returns MISSING_PAGE
+ *
+ * Stores are visible to the very next fetch. A store into a CODE page forgets what the block hook knew of the blocks
+ * there and marks the page STALE: the hook sees an unknown block before its first instruction runs and has the page's
+ * translations dropped. A store into a DECODED page forgets just the entries that it overlaps.
+ */
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "internal.h"
+#include "isa_table.h"
+
+/*
+ * Each store into a page that the engine holds code of makes the engine leave. After so many of them the page's code
+ * is left to the stepper, until the next vm_take_dirty (a grid position) gives it another chance.
+ */
+#define CODE_STORES_MAX 16
+
+int door_create(vm_t *vm)
+{
+    struct vm_internal *in = vm->in;
+    in->pages = vm->ram_size >> PAGE_SHIFT;
+    in->ram = mmap(NULL, vm->ram_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (in->ram == MAP_FAILED) {
+        in->ram = NULL;
+        return -1;
+    }
+    in->rom = calloc(1, ROM_SIZE);
+    in->page_flags = calloc(in->pages, 1);
+    in->dirty = calloc(in->pages, sizeof *in->dirty);
+    in->code_chunks = calloc(in->pages, sizeof *in->code_chunks);
+    in->write_epoch = calloc(in->pages, sizeof *in->write_epoch);
+    in->code_stores = calloc(in->pages, 1);
+    in->decoded = calloc(in->pages, sizeof *in->decoded);
+    in->stepped = calloc(in->pages, sizeof *in->stepped);
+    in->tlb_epoch = 1;
+    in->ram_fast_limit = vm->ram_size - 7;
+    return in->rom && in->page_flags && in->dirty && in->code_chunks && in->write_epoch && in->code_stores
+                   && in->decoded && in->stepped ? 0 : -1;
+}
+
+void door_destroy(vm_t *vm)
+{
+    struct vm_internal *in = vm->in;
+    if (in->decoded)
+        for (uint64_t page = 0; page < in->pages; page++)
+            free(in->decoded[page]);
+    for (size_t page = 0; page < ROM_SIZE / PAGE_SIZE; page++)
+        free(in->rom_decoded[page]);
+    if (in->ram)
+        munmap(in->ram, vm->ram_size);
+    free(in->rom);
+    free(in->page_flags);
+    free(in->dirty);
+    free(in->code_chunks);
+    free(in->write_epoch);
+    free(in->code_stores);
+    free(in->stepped);
+    free(in->decoded);
+}
+
+void door_mark_dirty(vm_t *vm, uint64_t page)
+{
+    struct vm_internal *in = vm->in;
+    if (!(in->page_flags[page] & PAGE_DIRTY)) {
+        in->page_flags[page] |= PAGE_DIRTY;
+        in->dirty[in->dirty_count++] = (uint32_t)page;
+    }
+}
+
+static void forget_insn(decoded_page *decoded, uint64_t first, uint64_t last)
+{
+    for (uint64_t i = first; i <= last; i++)
+        decoded->insn[i].op = 0;
+    decoded->version++;
+}
+
+static void make_stale(vm_t *vm, uint64_t page)
+{
+    uint8_t *flags = &vm->in->page_flags[page];
+    if ((*flags & (PAGE_CODE | PAGE_STALE)) == PAGE_CODE) {
+        *flags |= PAGE_STALE;
+        engine_forget_blocks(vm, page); /* the hook keeps no block of a stale page, so once is enough */
+    }
+}
+
+/*
+ * Called before the bytes change, with the whole range inside one page. A four-byte instruction that begins two bytes
+ * before the range is overlapped too; if that is in the previous page, it is never kept decoded, but it may have been
+ * translated.
+ */
+void door_code_store(vm_t *vm, uint64_t offset, uint32_t length)
+{
+    struct vm_internal *in = vm->in;
+    uint64_t page = offset >> PAGE_SHIFT, at = offset & (PAGE_SIZE - 1);
+    uint64_t chunks = in->code_chunks[page];
+    uint64_t touched = (1ull << (at >> 6)) | (1ull << ((at + length - 1) >> 6));
+    if (in->page_flags[page] & PAGE_DECODED)
+        forget_insn(in->decoded[page], at >= 2 ? (at - 2) >> 1 : 0, (at + length - 1) >> 1);
+    if (chunks & touched)
+        make_stale(vm, page);
+    if (at < 2 && page > 0) {
+        make_stale(vm, page - 1);
+        if (in->page_flags[page - 1] & PAGE_DECODED)
+            forget_insn(in->decoded[page - 1], 2047, 2047);
+    }
+}
+
+/* The decoded copy of a RAM page, made if there is none. The engine loses its store permission to the page. */
+decoded_page *door_decoded(vm_t *vm, uint64_t page)
+{
+    struct vm_internal *in = vm->in;
+    decoded_page *decoded = in->decoded[page];
+    if (!decoded) {
+        decoded = calloc(1, sizeof *decoded);
+        if (!decoded)
+            abort();
+        decoded->version = 1;
+        decoded->insn[2048].op = decoded->insn[2049].op = OPX_PAGE_END;
+        in->decoded[page] = decoded;
+    }
+    if (!(in->page_flags[page] & PAGE_DECODED)) {
+        in->page_flags[page] |= PAGE_DECODED;
+        if (in->write_epoch[page] == in->tlb_epoch)
+            in->tlb_flush_needed = 1;
+    }
+    return decoded;
+}
+
+void door_forget_decoded(vm_t *vm, uint64_t page)
+{
+    struct vm_internal *in = vm->in;
+    if (in->page_flags[page] & PAGE_DECODED) {
+        forget_insn(in->decoded[page], 0, 2047);
+        in->page_flags[page] &= (uint8_t)~PAGE_DECODED;
+    }
+}
+
+static int missing_exit(vm_t *vm, uint64_t page)
+{
+    vm->exit_detail = page;
+    vm->in->exit = VM_EXIT_MISSING_PAGE + 1;
+    vm->in->recheck = 1;
+    return 2;
+}
+
+/* Is [offset, offset + size) in RAM and here? 0 yes, 1 not RAM, 2 exit wanted. */
+static int reach(vm_t *vm, uint64_t offset, uint32_t size)
+{
+    struct vm_internal *in = vm->in;
+    if (offset >= vm->ram_size || size > vm->ram_size - offset)
+        return 1;
+    if (in->missing)
+        for (uint64_t page = offset >> PAGE_SHIFT; page <= (offset + size - 1) >> PAGE_SHIFT; page++)
+            if (in->page_flags[page] & PAGE_MISSING)
+                return missing_exit(vm, page);
+    return 0;
+}
+
+int door_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value)
+{
+    uint64_t offset = address - RAM_BASE;
+    int refused = reach(vm, offset, size);
+    if (!refused) {
+        *value = 0;
+        memcpy(value, vm->in->ram + offset, size);
+    }
+    return refused;
+}
+
+/* May a store be done here and now? To be asked before door_store; nothing has changed if not. */
+int door_store_ready(vm_t *vm, uint64_t address, uint32_t size)
+{
+    return reach(vm, address - RAM_BASE, size);
+}
+
+static void store_part(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint32_t length)
+{
+    struct vm_internal *in = vm->in;
+    uint64_t page = offset >> PAGE_SHIFT;
+    uint8_t flags = in->page_flags[page];
+    door_mark_dirty(vm, page);
+    if (flags & (PAGE_CODE | PAGE_DECODED))
+        door_code_store(vm, offset, length);
+    memcpy(in->ram + offset, bytes, length);
+    if (flags & PAGE_CODE) {
+        in->reasons++;
+        if (++in->code_stores[page] >= CODE_STORES_MAX) {
+            in->stepped[in->stepped_count++] = (uint32_t)page;
+            engine_give_up_page(vm, page);
+        }
+    }
+}
+
+/* `tohost` of the Berkeley host-target interface: an odd value ends the run, device 1 command 1 prints a byte. */
+static void look_at_tohost(vm_t *vm)
+{
+    uint64_t offset = vm->tohost - RAM_BASE, value = 0;
+    memcpy(&value, vm->in->ram + offset, vm->xlen / 8);
+    if (value & 1) {
+        machine_stop(vm, VM_STOP_POWEROFF, value >> 1, vm->time.position);
+    } else if (value >> 48 == 0x0101) {
+        uint8_t byte = (uint8_t)value;
+        mp_array(&vm->in->outputs, 3);
+        mp_str(&vm->in->outputs, "console");
+        mp_uint(&vm->in->outputs, vm->time.position);
+        mp_bin(&vm->in->outputs, &byte, 1);
+        memset(vm->in->ram + offset, 0, 8);
+    }
+}
+
+void door_store(vm_t *vm, uint64_t address, uint32_t size, uint64_t value)
+{
+    uint64_t offset = address - RAM_BASE, end = offset + size;
+    uint32_t first = (uint32_t)(PAGE_SIZE - (offset & (PAGE_SIZE - 1)));
+    if (first > size)
+        first = size;
+    store_part(vm, offset, (uint8_t *)&value, first);
+    if (first < size)
+        store_part(vm, offset + first, (uint8_t *)&value + first, size - first);
+    if (vm->tohost && offset < vm->tohost - RAM_BASE + vm->xlen / 8 && end > vm->tohost - RAM_BASE)
+        look_at_tohost(vm);
+}
+
+/* Code at a physical address: two bytes that lie together, or NULL if nothing can be executed there. */
+const uint8_t *door_fetch(vm_t *vm, uint64_t address)
+{
+    struct vm_internal *in = vm->in;
+    if (address - RAM_BASE < vm->ram_size)
+        return in->ram + (address - RAM_BASE);
+    if (address - ROM_BASE < ROM_SIZE)
+        return in->rom + (address - ROM_BASE);
+    return NULL;
+}
+
+uint8_t *vm_ram(vm_t *vm)
+{
+    return vm->in->ram;
+}
+
+uint8_t *vm_rom(vm_t *vm, size_t *length)
+{
+    *length = ROM_SIZE;
+    return vm->in->rom;
+}
+
+void vm_host_wrote(vm_t *vm, uint64_t page)
+{
+    door_mark_dirty(vm, page);
+    make_stale(vm, page);
+    door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
+}
+
+size_t vm_dirty_count(const vm_t *vm)
+{
+    return vm->in->dirty_count;
+}
+
+/* The engine must ask again before it stores to a page that has just become clean. */
+void vm_take_dirty(vm_t *vm, uint32_t *pages)
+{
+    struct vm_internal *in = vm->in;
+    memcpy(pages, in->dirty, in->dirty_count * sizeof *pages);
+    for (size_t i = 0; i < in->dirty_count; i++)
+        in->page_flags[in->dirty[i]] &= (uint8_t)~PAGE_DIRTY;
+    in->dirty_count = 0;
+    for (size_t i = 0; i < in->stepped_count; i++) {
+        in->page_flags[in->stepped[i]] &= (uint8_t)~PAGE_STEPPED;
+        in->code_stores[in->stepped[i]] = 0;
+    }
+    in->stepped_count = 0;
+    engine_flush_tlb(vm);
+}
+
+void vm_watch(vm_t *vm, uint64_t address)
+{
+    if (address - RAM_BASE < vm->ram_size)
+        vm->in->page_flags[(address - RAM_BASE) >> PAGE_SHIFT] |= PAGE_WATCHED;
+}
+
+void vm_set_missing(vm_t *vm, uint64_t page, int missing)
+{
+    struct vm_internal *in = vm->in;
+    int was = in->page_flags[page] & PAGE_MISSING;
+    if (missing && !was) {
+        door_forget_decoded(vm, page);
+        door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
+        in->page_flags[page] |= PAGE_MISSING;
+        in->missing++;
+        engine_flush_tlb(vm);
+    } else if (!missing && was) {
+        in->page_flags[page] &= (uint8_t)~PAGE_MISSING;
+        in->missing--;
+    }
+}

@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Unicorn as a fast executor of plain instructions.
+ *
+ * The engine gets the hart's registers, runs translated blocks, and gives them back. It never sees a CSR instruction,
+ * a trap, an interrupt or a device: those end its run, and the stepper does them. What makes that exact:
+ *
+ *  - UC_HOOK_BLOCK runs before the first instruction of every block. It adds the block's instruction count to the
+ *    position, and stops there if the block would pass the target, holds an instruction that needs the stepper, or
+ *    was translated from bytes that have changed since. A stop from this hook leaves the pc at the block's start
+ *    (stops from memory hooks execute the instruction twice, so there are none).
+ *  - The engine runs with UC_TLB_VIRTUAL: our fill callback is asked before it first touches a page. A refusal ends
+ *    the run with the pc exactly at the instruction, and nothing of it done.
+ *  - Exceptions inside the engine (a misaligned jump, an instruction it does not know) reach UC_HOOK_INTR with
+ *    pc + 4, whatever the instruction's length. The hook stops; the stepper then does the instruction by the manual.
+ *  - The exit address list is switched on and left empty; `count`, `until` and `timeout` are never used; the pc is
+ *    never written inside a hook.
+ *  - Registers travel through a saved context whose layout is probed at start. fflags are outside of it and travel
+ *    by themselves; they can be read only while mstatus.FS is on.
+ *
+ * Floating-point arithmetic is the engine's alone. When the stepper meets such an instruction it is copied to a slot
+ * of a scratch page that the guest cannot reach, with an ebreak behind it, and run there: same softfloat, one exact
+ * step (SCRATCH_BASE in internal.h).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include <unicorn/unicorn.h>
+
+#include "internal.h"
+#include "isa_table.h"
+
+static struct {
+    uc_err (*emu_start)(uc_engine *, uint64_t, uint64_t, uint64_t, size_t);
+    uc_err (*emu_stop)(uc_engine *);
+    uc_err (*hook_add)(uc_engine *, uc_hook *, int, void *, void *, uint64_t, uint64_t, ...);
+    uc_err (*ctl)(uc_engine *, uc_control_type, ...);
+    uc_err (*context_alloc)(uc_engine *, uc_context **);
+    uc_err (*context_save)(uc_engine *, uc_context *);
+    uc_err (*context_restore)(uc_engine *, uc_context *);
+    uc_err (*context_free)(uc_context *);
+    size_t (*context_size)(uc_engine *);
+    uc_err (*reg_read)(uc_engine *, int, void *);
+    uc_err (*reg_write)(uc_engine *, int, const void *);
+    uc_err (*mem_map_ptr)(uc_engine *, uint64_t, uint64_t, uint32_t, void *);
+} api;
+
+/* The header's uc_ctl_* macros call `uc_ctl`. */
+#define uc_ctl api.ctl
+
+void vm_set_api(const engine_api *from)
+{
+    memcpy(&api.emu_start, &from->emu_start, sizeof(void *));
+    memcpy(&api.emu_stop, &from->emu_stop, sizeof(void *));
+    memcpy(&api.hook_add, &from->hook_add, sizeof(void *));
+    memcpy(&api.ctl, &from->ctl, sizeof(void *));
+    memcpy(&api.context_alloc, &from->context_alloc, sizeof(void *));
+    memcpy(&api.context_save, &from->context_save, sizeof(void *));
+    memcpy(&api.context_restore, &from->context_restore, sizeof(void *));
+    memcpy(&api.context_free, &from->context_free, sizeof(void *));
+    memcpy(&api.context_size, &from->context_size, sizeof(void *));
+    memcpy(&api.reg_read, &from->reg_read, sizeof(void *));
+    memcpy(&api.reg_write, &from->reg_write, sizeof(void *));
+    memcpy(&api.mem_map_ptr, &from->mem_map_ptr, sizeof(void *));
+}
+
+/* --- blocks ------------------------------------------------------------------------------------------------- */
+
+static block_info *block_slot(const vm_t *vm, uint64_t pc)
+{
+    uint64_t page = pc >> PAGE_SHIFT;
+    return &vm->in->blocks[(page & (BLOCK_PAGES - 1)) * BLOCKS_PER_PAGE + ((pc >> 1) & (BLOCKS_PER_PAGE - 1))];
+}
+
+void engine_forget_blocks(vm_t *vm, uint64_t page)
+{
+    uint64_t pc = RAM_BASE + (page << PAGE_SHIFT);
+    memset(block_slot(vm, pc), 0, BLOCKS_PER_PAGE * sizeof(block_info));
+}
+
+static uint32_t word_at(vm_t *vm, uint64_t pc)
+{
+    const uint8_t *low = door_fetch(vm, pc), *high = door_fetch(vm, pc + 2);
+    uint32_t word = low ? low[0] | (uint32_t)low[1] << 8 : 0;
+    if ((word & 3) == 3 && high)
+        word |= (uint32_t)high[0] << 16 | (uint32_t)high[1] << 24;
+    return word;
+}
+
+/* Instructions from `pc` up to `end`; BLOCK_STOP more if one of them is not for the engine. */
+static uint64_t count_instructions(vm_t *vm, uint64_t pc, uint64_t end, int look)
+{
+    uint64_t count = 0;
+    while (pc < end) {
+        insn_t insn;
+        uint32_t word = word_at(vm, pc);
+        if (look) {
+            decode(vm, word, &insn);
+            if (decode_needs_stepper(&insn))
+                return BLOCK_STOP;
+        }
+        pc += (word & 3) == 3 ? 4 : 2;
+        count++;
+    }
+    return count;
+}
+
+static void mark_code(vm_t *vm, uint64_t pc, uint32_t size)
+{
+    for (uint64_t offset = (pc - RAM_BASE) & ~63ull; offset < pc - RAM_BASE + size; offset += 64)
+        vm->in->code_chunks[offset >> PAGE_SHIFT] |= 1ull << ((offset >> 6) & 63);
+}
+
+static void stop(vm_t *vm, enum engine_stop why)
+{
+    vm->in->stop = why;
+    api.emu_stop(vm->in->uc);
+}
+
+/* A block that is new, changed, not for the engine, or would pass the target. */
+static __attribute__((noinline)) void on_block_slow(vm_t *vm, uint64_t pc, uint32_t size)
+{
+    struct vm_internal *in = vm->in;
+    block_info *block = block_slot(vm, pc);
+    uint64_t offset = pc - RAM_BASE;
+    if (in->in_scratch)
+        return;
+    if (offset >= vm->ram_size || size == 0 || size > vm->ram_size - offset) {
+        stop(vm, ENGINE_AT_BLOCK);
+        return;
+    }
+    if (block->pc != pc || block->size != size) {
+        uint64_t page = offset >> PAGE_SHIFT, last = (offset + size - 1) >> PAGE_SHIFT;
+        if ((in->page_flags[page] | in->page_flags[last]) & PAGE_STALE) {
+            in->stale_page = page;
+            stop(vm, ENGINE_STALE);
+            return;
+        }
+        block->pc = pc;
+        block->size = size;
+        block->count = count_instructions(vm, pc, pc + size, 1);
+        mark_code(vm, pc, size);
+    }
+    if (vm->attention || in->engine_position + block->count > in->engine_target) {
+        stop(vm, ENGINE_AT_BLOCK);
+        return;
+    }
+    in->block = block;
+    in->engine_position += block->count;
+}
+
+static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
+{
+    vm_t *vm = user;
+    struct vm_internal *in = vm->in;
+    block_info *block = block_slot(vm, pc);
+    (void)uc;
+    uint64_t next = in->engine_position + block->count;
+    if (LIKELY(block->pc == pc && block->size == size && next <= in->engine_target && !vm->attention)) {
+        in->block = block;
+        in->engine_position = next;
+        return;
+    }
+    on_block_slow(vm, pc, size);
+}
+
+static void on_exception(uc_engine *uc, uint32_t number, void *user)
+{
+    vm_t *vm = user;
+    (void)uc;
+    (void)number;
+    stop(vm, ENGINE_TRAP);
+}
+
+/* --- the fill callback: the engine at the door ------------------------------------------------------------------ */
+
+static bool on_fill(uc_engine *uc, uint64_t address, uc_mem_type type, uc_tlb_entry *entry, void *user)
+{
+    vm_t *vm = user;
+    struct vm_internal *in = vm->in;
+    uint64_t page = (address - RAM_BASE) >> PAGE_SHIFT;
+    (void)uc;
+    entry->paddr = address;
+    in->refused_fetch = type == UC_MEM_FETCH;
+    if (address - SCRATCH_BASE < SCRATCH_SIZE) {
+        entry->perms = UC_PROT_EXEC;
+        return (in->in_scratch || in->dropping) && type == UC_MEM_FETCH;
+    }
+    if (address - RAM_BASE >= vm->ram_size)
+        return false;
+    uint8_t flags = in->page_flags[page];
+    if (flags & PAGE_MISSING)
+        return false;
+    if (type == UC_MEM_FETCH) {
+        if ((flags & PAGE_STEPPED) && !in->dropping)
+            return false;
+        if (in->write_epoch[page] == in->tlb_epoch)
+            engine_flush_tlb(vm);
+        in->page_flags[page] |= PAGE_CODE;
+        entry->perms = UC_PROT_READ | UC_PROT_EXEC;
+        return true;
+    }
+    if (type == UC_MEM_WRITE) {
+        if (flags & (PAGE_CODE | PAGE_WATCHED))
+            return false;
+        door_forget_decoded(vm, page);
+        door_mark_dirty(vm, page);
+        flags = PAGE_DIRTY;
+    }
+    entry->perms = UC_PROT_READ;
+    if (flags & PAGE_CODE) {
+        entry->perms |= UC_PROT_EXEC;
+    } else if ((flags & PAGE_DIRTY) && !(flags & (PAGE_DECODED | PAGE_WATCHED))) {
+        entry->perms |= UC_PROT_WRITE;
+        in->write_epoch[page] = in->tlb_epoch;
+    }
+    return true;
+}
+
+void engine_flush_tlb(vm_t *vm)
+{
+    uc_ctl_flush_tlb(vm->in->uc);
+    vm->in->tlb_epoch++;
+    vm->in->tlb_flush_needed = 0;
+}
+
+/* Drops every translation of a RAM page. Outside emulation only. */
+static void drop_page(vm_t *vm, uint64_t page)
+{
+    struct vm_internal *in = vm->in;
+    uint64_t address = RAM_BASE + (page << PAGE_SHIFT);
+    in->dropping = 1;
+    uc_ctl_remove_cache(in->uc, address, address + PAGE_SIZE);
+    in->dropping = 0;
+    engine_forget_blocks(vm, page);
+    in->code_chunks[page] = 0;
+    in->page_flags[page] &= (uint8_t) ~(PAGE_STALE | PAGE_CODE);
+    vm->code_drops++;
+}
+
+/* The page is stored to so often that its code is better stepped. */
+void engine_give_up_page(vm_t *vm, uint64_t page)
+{
+    drop_page(vm, page);
+    vm->in->code_stores[page] = 0;
+    vm->in->page_flags[page] |= PAGE_STEPPED;
+    engine_flush_tlb(vm);
+}
+
+/* --- registers, both ways ------------------------------------------------------------------------------------ */
+
+static uint8_t *blob(const struct vm_internal *in)
+{
+    return in->context;
+}
+
+static void put(const struct vm_internal *in, size_t at, uint64_t value)
+{
+    memcpy(blob(in) + at, &value, in->word_bytes);
+}
+
+static uint64_t get(const struct vm_internal *in, size_t at)
+{
+    uint64_t value = 0;
+    memcpy(&value, blob(in) + at, in->word_bytes);
+    return value;
+}
+
+static int float_on(const vm_t *vm)
+{
+    return (vm->extensions & EXT_F) && (vm->hart.mstatus & MSTATUS_FS);
+}
+
+static void give_registers(vm_t *vm, uint64_t pc)
+{
+    struct vm_internal *in = vm->in;
+    const hart_state *h = &vm->hart;
+    if (in->word_bytes == 8)
+        memcpy(blob(in) + in->at_gpr, h->x, sizeof h->x);
+    else
+        for (int i = 1; i < 32; i++)
+            put(in, in->at_gpr + 4 * i, h->x[i]);
+    put(in, in->at_pc, pc);
+    put(in, in->at_reservation, h->reservation);
+    put(in, in->at_value, h->reserved_value);
+    put(in, in->at_mstatus, h->mstatus & MSTATUS_FS);
+    if (vm->extensions & EXT_F) {
+        memcpy(blob(in) + in->at_fpr, h->f, sizeof h->f);
+        put(in, in->at_frm, h->frm);
+    }
+    api.context_restore(in->uc, in->context);
+    if (float_on(vm)) {
+        uint64_t fflags = h->fflags;
+        api.reg_write(in->uc, UC_RISCV_REG_FFLAGS, &fflags);
+    }
+}
+
+/* The pc is the caller's business: what the engine reports depends on how it came back. */
+static void take_registers(vm_t *vm)
+{
+    struct vm_internal *in = vm->in;
+    hart_state *h = &vm->hart;
+    api.context_save(in->uc, in->context);
+    if (in->word_bytes == 8)
+        memcpy(h->x, blob(in) + in->at_gpr, sizeof h->x);
+    else
+        for (int i = 1; i < 32; i++)
+            h->x[i] = get(in, in->at_gpr + 4 * i);
+    h->x[0] = 0;
+    h->reservation = get(in, in->at_reservation);
+    h->reserved_value = get(in, in->at_value);
+    if (h->reservation == (vm->xlen == 32 ? 0xffffffffull : NEVER)) {
+        h->reservation = NEVER;
+        h->reserved_value = 0;
+    }
+    if (vm->extensions & EXT_F) {
+        memcpy(h->f, blob(in) + in->at_fpr, sizeof h->f);
+        h->mstatus = (h->mstatus & ~MSTATUS_FS) | (get(in, in->at_mstatus) & MSTATUS_FS);
+        if (float_on(vm)) {
+            uint64_t fflags = 0;
+            api.reg_read(in->uc, UC_RISCV_REG_FFLAGS, &fflags);
+            h->fflags = fflags & 31;
+        }
+    }
+}
+
+/* --- running ------------------------------------------------------------------------------------------------- */
+
+static uint64_t instructions_before(vm_t *vm, uint64_t pc)
+{
+    return vm->in->block->count ? count_instructions(vm, vm->in->block->pc, pc, 0) : 0;
+}
+
+static void give_up(vm_t *vm, const char *sentence)
+{
+    vm->error = sentence;
+}
+
+/* Runs from the current position towards `target`; returns at an exact step boundary, wherever that is. */
+void engine_run(vm_t *vm, uint64_t target)
+{
+    static block_info nothing;
+    struct vm_internal *in = vm->in;
+    uint64_t offset = vm->hart.pc - RAM_BASE;
+    if (offset >= vm->ram_size || (in->page_flags[offset >> PAGE_SHIFT] & PAGE_STEPPED))
+        return;
+    if (in->tlb_flush_needed)
+        engine_flush_tlb(vm);
+    in->stop = ENGINE_NONE;
+    in->refused_fetch = 0;
+    in->block = &nothing;
+    in->engine_position = vm->time.position;
+    in->engine_target = target;
+    give_registers(vm, vm->hart.pc);
+    uc_err error = api.emu_start(in->uc, vm->hart.pc, 0, 0, 0);
+    take_registers(vm);
+    uint64_t pc = get(in, in->at_pc), start = in->engine_position - in->block->count;
+    uint64_t position = in->engine_position;
+    if (in->stop == ENGINE_TRAP) {
+        pc = vm->xlen == 32 ? (uint32_t)(pc - 4) : pc - 4;
+        position = start + instructions_before(vm, pc);
+    } else if (error == UC_ERR_EXCEPTION && in->stop == ENGINE_NONE) {
+        if (!in->refused_fetch)
+            position = start + instructions_before(vm, pc);
+    } else if (error == UC_ERR_INSN_INVALID && in->stop == ENGINE_NONE) {
+        position = start + instructions_before(vm, pc);
+    } else if (in->uncounted && in->stop == ENGINE_NONE) {
+        position = start;
+    } else if (in->stop != ENGINE_AT_BLOCK && in->stop != ENGINE_STALE) {
+        give_up(vm, "the engine came back without saying why");
+    }
+    vm->hart.pc = pc;
+    vm->engine_entries++;
+    vm->engine_steps += position - vm->time.position;
+    vm->time.position = position;
+    if (in->stop == ENGINE_STALE) {
+        uint64_t last = in->stale_page + 1 < in->pages ? in->stale_page + 1 : in->stale_page;
+        if (in->page_flags[last] & PAGE_STALE)
+            drop_page(vm, last);
+        drop_page(vm, in->stale_page);
+        engine_flush_tlb(vm);
+    }
+}
+
+static int same_slot(const uint8_t *slot, uint32_t word)
+{
+    return !memcmp(slot, &word, 4);
+}
+
+int engine_float(vm_t *vm, uint32_t word)
+{
+    static const uint32_t ebreak = 0x00100073;
+    struct vm_internal *in = vm->in;
+    uint64_t index = (word * 0x9e3779b1u) >> 19; /* 8192 slots of eight bytes */
+    uint8_t *slot = in->scratch + index * 8;
+    uint64_t address = SCRATCH_BASE + index * 8;
+    if (!same_slot(slot, word)) {
+        in->dropping = 1;
+        uc_ctl_remove_cache(in->uc, address, address + 8);
+        in->dropping = 0;
+        memcpy(slot, &word, 4);
+        memcpy(slot + 4, &ebreak, 4);
+    }
+    uint64_t pc = vm->hart.pc;
+    in->stop = ENGINE_NONE;
+    in->in_scratch = 1;
+    give_registers(vm, address);
+    uc_err error = api.emu_start(in->uc, address, 0, 0, 0);
+    take_registers(vm);
+    in->in_scratch = 0;
+    vm->hart.pc = pc;
+    if (in->stop == ENGINE_TRAP)
+        return -1;
+    if (error != UC_ERR_INSN_INVALID || get(in, in->at_pc) != address + 4)
+        give_up(vm, "the engine did not finish one floating-point instruction");
+    return 0;
+}
+
+/* --- set-up -------------------------------------------------------------------------------------------------- */
+
+/* Where the registers lie in a saved context: found by writing known values, checked once more through pc and FS. */
+static const char *probe_context(vm_t *vm)
+{
+    struct vm_internal *in = vm->in;
+    uint32_t w = in->word_bytes;
+    uint64_t mark[3] = {0x1234567889abcdefull, 0x2345678119abcde7ull, 0x3456781229abcd7full};
+    for (int i = 0; i < 3; i++)
+        api.reg_write(in->uc, UC_RISCV_REG_X5 + i, &mark[i]);
+    uint64_t pc = 0x76543210, status = MSTATUS_FS;
+    api.reg_write(in->uc, UC_RISCV_REG_PC, &pc);
+    api.reg_write(in->uc, UC_RISCV_REG_MSTATUS, &status);
+    api.context_save(in->uc, in->context);
+    size_t at = 0;
+    while (at + 4096 / 8 < in->context_size
+           && (memcmp(blob(in) + at, &mark[0], w) || memcmp(blob(in) + at + w, &mark[1], w)
+               || memcmp(blob(in) + at + 2 * w, &mark[2], w)))
+        at += 4;
+    in->at_gpr = at - 5 * w;
+    in->at_fpr = in->at_gpr + 32 * w;
+    in->at_pc = in->at_fpr + 256;
+    in->at_reservation = in->at_pc + w;
+    in->at_value = in->at_pc + 2 * w;
+    in->at_frm = in->at_pc + 3 * w;
+    in->at_misa = in->at_pc + 7 * w;
+    in->at_misa_mask = in->at_pc + 8 * w;
+    in->at_priv = in->at_pc + 9 * w + (w == 8 ? 8 : 4);
+    in->at_mstatus = in->at_priv + 4 * w;
+    in->at_mip = in->at_priv + 5 * w;
+    if (in->at_mip + w > in->context_size || get(in, in->at_pc) != pc || !(get(in, in->at_mstatus) & MSTATUS_FS))
+        return "the engine's register context is not laid out as in Unicorn 2.1.4";
+    uint64_t mask = w == 4 ? 0xffffffffull : ~0ull;
+    for (int i = 5; i < 8; i++)
+        put(in, in->at_gpr + i * w, 0);
+    put(in, in->at_priv, 3);
+    put(in, in->at_mstatus, 0);
+    put(in, in->at_misa, csr_misa(vm) & mask);
+    put(in, in->at_misa_mask, csr_misa(vm) & mask);
+    return NULL;
+}
+
+const char *engine_create(vm_t *vm, void *uc)
+{
+    struct vm_internal *in = vm->in;
+    uc_hook hook;
+    uc_context *context = NULL;
+    in->uc = uc;
+    in->word_bytes = vm->xlen / 8;
+    in->blocks = calloc(BLOCK_PAGES * BLOCKS_PER_PAGE, sizeof *in->blocks);
+    in->scratch = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (!in->blocks || in->scratch == MAP_FAILED) {
+        in->scratch = NULL;
+        return "out of memory";
+    }
+    if (api.mem_map_ptr(uc, RAM_BASE, vm->ram_size, UC_PROT_ALL, in->ram)
+        || api.mem_map_ptr(uc, SCRATCH_BASE, SCRATCH_SIZE, UC_PROT_ALL, in->scratch))
+        return "the engine refused to map guest RAM";
+    if (api.context_alloc(uc, &context))
+        return "the engine refused a context";
+    in->context = context;
+    in->context_size = api.context_size(uc);
+    const char *error = probe_context(vm);
+    if (error)
+        return error;
+    if (uc_ctl_tlb_mode(uc, UC_TLB_VIRTUAL) || uc_ctl_exits_enable(uc) || uc_ctl_set_exits(uc, NULL, 0)
+        || api.hook_add(uc, &hook, UC_HOOK_TLB_FILL, (void *)on_fill, vm, 1, 0)
+        || api.hook_add(uc, &hook, UC_HOOK_INTR, (void *)on_exception, vm, 1, 0)
+        || (!in->uncounted && api.hook_add(uc, &hook, UC_HOOK_BLOCK, (void *)on_block, vm, 1, 0)))
+        return "the engine refused a hook or a mode";
+    return NULL;
+}
+
+void engine_destroy(vm_t *vm)
+{
+    struct vm_internal *in = vm->in;
+    if (in->context)
+        api.context_free(in->context);
+    if (in->scratch)
+        munmap(in->scratch, SCRATCH_SIZE);
+    free(in->blocks);
+}

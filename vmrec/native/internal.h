@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of the native core tell each other and nobody else.
+ */
+#ifndef VMREC_INTERNAL_H
+#define VMREC_INTERNAL_H
+
+#include <string.h>
+
+#include "vmrec.h"
+
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define UNLIKELY(condition) __builtin_expect(!!(condition), 0)
+
+#define NEVER UINT64_MAX
+#define PAGE_SHIFT 12
+#define PAGE_SIZE 4096u
+
+/* Memory map (QEMU `virt`), the parts that the native core knows. */
+#define ROM_BASE 0x1000ull
+#define ROM_SIZE 0xf000ull
+#define SCRATCH_BASE 0x0ff00000ull /* not the guest's: see engine.c */
+#define SCRATCH_SIZE 0x10000ull
+#define RAM_BASE 0x80000000ull
+
+#define TIMEBASE_DIVISOR 100u /* steps per tick of mtime: 1 step = 1 ns, 10 MHz */
+
+/* mstatus and mip/mie bits (privileged manual 3.1.6, 3.1.9). */
+#define MSTATUS_MIE (1ull << 3)
+#define MSTATUS_MPIE (1ull << 7)
+#define MSTATUS_MPP (3ull << 11)
+#define MSTATUS_FS (3ull << 13)
+#define MIP_MSIP (1ull << 3)
+#define MIP_MTIP (1ull << 7)
+#define MIP_MEIP (1ull << 11)
+
+/* Synchronous causes (privileged manual, table 3.6). */
+enum cause {
+    CAUSE_FETCH_MISALIGNED = 0,
+    CAUSE_FETCH_ACCESS = 1,
+    CAUSE_ILLEGAL = 2,
+    CAUSE_BREAKPOINT = 3,
+    CAUSE_LOAD_MISALIGNED = 4,
+    CAUSE_LOAD_ACCESS = 5,
+    CAUSE_STORE_MISALIGNED = 6,
+    CAUSE_STORE_ACCESS = 7,
+    CAUSE_ECALL_M = 11
+};
+
+/* Page flags of door.c. A store may go straight to RAM if the flags are exactly PAGE_DIRTY. */
+#define PAGE_DIRTY 0x01   /* stored to since the last vm_take_dirty */
+#define PAGE_CODE 0x02    /* the engine may hold translations of it; the engine may not store to it */
+#define PAGE_STALE 0x04   /* some of those translations are out of date: drop them before they run */
+#define PAGE_STEPPED 0x08 /* its code is run by the stepper only: it is stored to too often */
+#define PAGE_DECODED 0x10 /* the stepper holds decoded instructions of it */
+#define PAGE_WATCHED 0x20 /* holds tohost: every store is looked at */
+#define PAGE_MISSING 0x40 /* not here yet */
+
+/* A decoded instruction. `op` is an enum op, or one of the pseudo ops of stepper.c. */
+typedef struct {
+    uint16_t op;
+    uint8_t rd, rs1, rs2, length;
+    uint16_t extra; /* CSR number, or rs3 and rm */
+    int32_t imm;
+    uint32_t word;
+} insn_t;
+
+/* One page of decoded instructions, an entry per halfword, and two sentinels that mean "page end". */
+typedef struct {
+    uint32_t version;          /* bumped when an entry is forgotten */
+    uint32_t last_block[2048]; /* capture.c: id of the block last closed that began here */
+    insn_t insn[2048 + 2];
+} decoded_page;
+
+/* What the block hook knows of a translated block. */
+typedef struct {
+    uint64_t pc;
+    uint32_t size;
+    uint64_t count; /* instructions; huge if the block must not run in the engine */
+} block_info;
+
+#define BLOCKS_PER_PAGE 2048u
+#define BLOCK_PAGES 64u
+#define BLOCK_STOP (1ull << 62)
+
+typedef struct {
+    uint8_t *data;
+    size_t length, capacity;
+} buffer_t;
+
+/* How the engine came back. */
+enum engine_stop { ENGINE_NONE, ENGINE_AT_BLOCK, ENGINE_STALE, ENGINE_TRAP };
+
+/* vm_run returns CAPTURE_FULL at these numbers of rows; the arrays are larger by what one stepper run can add. */
+#define ROWS_BLOCKS (1u << 16)
+#define ROWS_ACCESSES (1u << 17)
+#define ROWS_SLACK (1u << 18)
+
+typedef struct {
+    uint32_t *ids;
+    uint64_t *addresses, *values;
+    size_t blocks, accesses, committed; /* committed: accesses that belong to closed blocks */
+} rows_t;
+
+typedef struct {
+    uint64_t pc;
+    uint32_t steps, length, trap;
+    uint32_t version;   /* of the decoded page when the code was last compared */
+    uint32_t code;      /* offset in code bytes */
+    uint64_t hash;
+} block_def;
+
+typedef struct capture {
+    int on, check, open, close_requested;
+    uint64_t open_pc, open_position, first; /* first: position of the first row not yet taken */
+    rows_t rows;
+    block_def *defs;
+    size_t def_count, def_capacity, def_sent;
+    uint32_t *table; /* open addressing: id + 1 */
+    size_t table_size;
+    buffer_t code, out;
+    /* check mode */
+    const uint32_t *want_ids;
+    const uint64_t *want_addresses, *want_values;
+    size_t want_blocks, want_accesses, next_block, next_access;
+    uint8_t *want_defined;
+    uint64_t *copies[3];
+    check_result result;
+    int diverged;
+} capture_t;
+
+struct vm_internal {
+    void *uc;
+    int uncounted;
+    uint8_t *ram, *rom, *scratch;
+    uint8_t *page_flags;
+    uint64_t pages, ram_fast_limit; /* fast loads need offset < limit */
+    uint32_t *dirty;
+    size_t dirty_count;
+    uint32_t *stepped;      /* pages that the engine gave up since the last vm_take_dirty */
+    size_t stepped_count;
+    uint64_t missing;       /* number of missing pages */
+    uint64_t *code_chunks;  /* per page: which 64-byte chunks hold translated code */
+    uint32_t *write_epoch;  /* per page: TLB epoch in which the engine got write permission */
+    uint8_t *code_stores;   /* per page: how often a store into code left the engine */
+    uint32_t tlb_epoch;
+    int tlb_flush_needed;
+    decoded_page **decoded, *rom_decoded[ROM_SIZE / PAGE_SIZE];
+
+    /* engine */
+    void *context;
+    size_t context_size;
+    uint32_t word_bytes; /* XLEN / 8 */
+    size_t at_gpr, at_fpr, at_pc, at_reservation, at_value, at_frm, at_misa, at_misa_mask, at_priv, at_mstatus, at_mip;
+    block_info *blocks;
+    block_info *block;
+    uint64_t engine_position, engine_target;
+    enum engine_stop stop;
+    int refused_fetch, in_scratch, dropping;
+    uint64_t stale_page;
+    int fp_loaded;
+
+    /* loop */
+    uint64_t deadline;     /* position at which a timer line rises, NEVER if none */
+    int lingering;         /* the stepper left in the middle of its work: go on there, not in the engine */
+    int recheck;           /* leave the stepper: lines, waiting or an exit changed */
+    int exit;              /* exit reason + 1 wanted by the current step, 0 if none */
+    uint64_t reasons;      /* things that only the stepper can do, done so far */
+    uint64_t executing;    /* RAM page index of the code now being stepped, NEVER if ROM */
+    uint64_t supplied;
+    int has_supplied;
+    buffer_t outputs;
+    capture_t capture;
+};
+
+/* door.c */
+int door_create(vm_t *vm);
+void door_destroy(vm_t *vm);
+void door_mark_dirty(vm_t *vm, uint64_t page);
+/* A store of `length` bytes at RAM offset is about to change code that somebody may hold. */
+void door_code_store(vm_t *vm, uint64_t offset, uint32_t length);
+decoded_page *door_decoded(vm_t *vm, uint64_t page);
+void door_forget_decoded(vm_t *vm, uint64_t page);
+/* RAM access that is not on the fast path. 0 done, 1 refused (not RAM), 2 exit wanted (missing page). */
+int door_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value);
+int door_store_ready(vm_t *vm, uint64_t address, uint32_t size);
+void door_store(vm_t *vm, uint64_t address, uint32_t size, uint64_t value);
+const uint8_t *door_fetch(vm_t *vm, uint64_t address); /* two bytes of code, or NULL */
+
+/* bus.c */
+int bus_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value);  /* 0, 1 refused, 2 exit wanted */
+int bus_store(vm_t *vm, uint64_t address, uint32_t size, uint64_t value);
+void bus_update_lines(vm_t *vm);
+void bus_reset(vm_t *vm);
+
+/* trap.c */
+void trap_enter(vm_t *vm, uint64_t cause, uint64_t tval); /* counts the step; pc must be the faulting one */
+int interrupt_enter(vm_t *vm);                            /* 1 if one was taken */
+void trap_return(vm_t *vm);
+void machine_stop(vm_t *vm, enum vm_stop reason, uint64_t code, uint64_t position);
+
+/* csr.c: 0 done, -1 illegal */
+int csr_read(vm_t *vm, uint32_t number, uint64_t *value);
+int csr_write(vm_t *vm, uint32_t number, uint64_t value);
+uint64_t csr_misa(const vm_t *vm);
+
+/* decode.c */
+void decode(const vm_t *vm, uint32_t word, insn_t *insn);
+int decode_needs_stepper(const insn_t *insn);
+
+/* stepper.c */
+/* Pseudo operations, behind those of isa_table.h: a word outside the profile, the end of a decoded page, a HINT. */
+#define OPX_ILLEGAL (OP_COUNT + 0)
+#define OPX_PAGE_END (OP_COUNT + 1)
+#define OPX_NOP (OP_COUNT + 2)
+#define OPX_COUNT (OP_COUNT + 3)
+void stepper_run(vm_t *vm, uint64_t limit, int linger);
+
+/* engine.c */
+const char *engine_create(vm_t *vm, void *uc);
+void engine_destroy(vm_t *vm);
+void engine_run(vm_t *vm, uint64_t target);
+int engine_float(vm_t *vm, uint32_t word); /* 0 done, -1 the instruction is illegal */
+void engine_flush_tlb(vm_t *vm);
+void engine_give_up_page(vm_t *vm, uint64_t page);
+void engine_forget_blocks(vm_t *vm, uint64_t page);
+
+/* loop.c */
+void loop_update_deadline(vm_t *vm);
+void loop_update_lines(vm_t *vm);
+
+/* capture.c: called by the stepper */
+void capture_access(vm_t *vm, uint64_t address, uint64_t value, uint64_t position, uint64_t pc);
+void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap, uint32_t last_length);
+void capture_destroy(vm_t *vm);
+
+/* msgpack.c */
+void mp_uint(buffer_t *out, uint64_t value);
+void mp_bin(buffer_t *out, const void *data, size_t length);
+void mp_str(buffer_t *out, const char *text);
+void mp_array(buffer_t *out, uint32_t count);
+void mp_map(buffer_t *out, uint32_t count);
+uint8_t *buffer_room(buffer_t *out, size_t length);
+
+#endif

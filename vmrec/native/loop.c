@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The machine's main loop: enter the guest, run until an exit, handle it, enter again.
+ *
+ * The order of things at one position is fixed here, and it is the same whether a run stops there or goes on:
+ *
+ *     1. lines follow time and devices; a wait ends if an enabled interrupt is pending
+ *     2. the run returns if this is the position it was asked to reach   ◀── observations, then events
+ *     3. a wait jumps to its deadline, or stops, or asks the live side
+ *     4. an interrupt is entered (no step)
+ *     5. steps are executed, up to the next deadline or the position asked for
+ *
+ * So the state that is seen at a position never depends on how the run was cut.
+ */
+#include <stdlib.h>
+
+#include "device.h"
+#include "internal.h"
+#include "isa_table.h"
+
+#define STEPPER_CHUNK (1u << 16) /* steps between two looks at the attention flag, in long stepper runs */
+#define SHORT_WAY 512u           /* no longer than a block can be: not worth entering the engine for */
+
+uint64_t vm_mtime(const vm_t *vm)
+{
+    uint64_t base = vm->stepped_time ? vm->time.ticks : (vm->time.position + vm->time.idle) / TIMEBASE_DIVISOR;
+    return base + vm->clint.mtime_offset;
+}
+
+/* The virtual-time position at which mtime (before the CLINT's offset) reaches `ticks`. */
+static uint64_t position_of(const vm_t *vm, uint64_t ticks)
+{
+    uint64_t time;
+    if (__builtin_mul_overflow(ticks, (uint64_t)TIMEBASE_DIVISOR, &time))
+        return NEVER;
+    return time > vm->time.idle ? time - vm->time.idle : 0;
+}
+
+static uint64_t alarm_ticks(const vm_t *vm)
+{
+    uint64_t ns = vm->rtc.alarm - vm->rtc_base - vm->rtc.time_offset;
+    return ns / 100 + (ns % 100 != 0);
+}
+
+/* When the next timer line rises by the passing of virtual time alone; `timer_only_if_enabled`: what could wake. */
+static uint64_t next_deadline(const vm_t *vm, int must_wake)
+{
+    uint64_t deadline = NEVER;
+    if (vm_mtime(vm) < vm->clint.mtimecmp && (!must_wake || (vm->hart.mie & MIP_MTIP)))
+        deadline = position_of(vm, vm->clint.mtimecmp - vm->clint.mtime_offset);
+    if (vm->rtc.alarm_armed && (!must_wake || (vm->hart.mie & MIP_MEIP))) {
+        uint64_t alarm = position_of(vm, alarm_ticks(vm));
+        if (alarm < deadline)
+            deadline = alarm;
+    }
+    return deadline;
+}
+
+void loop_update_deadline(vm_t *vm)
+{
+    vm->in->deadline = vm->stepped_time ? NEVER : next_deadline(vm, 0);
+    if (vm->in->deadline <= vm->time.position)
+        vm->in->deadline = vm->time.position + 1; /* due already, or rounded down: look again after a step */
+}
+
+void loop_update_lines(vm_t *vm)
+{
+    bus_update_lines(vm);
+    loop_update_deadline(vm);
+    if (vm->time.waiting && (vm->hart.mip & vm->hart.mie))
+        vm->time.waiting = 0;
+}
+
+uint64_t vm_deadline_steps(const vm_t *vm)
+{
+    uint64_t now = vm->time.position, deadline;
+    if (vm->stepped_time) { /* nominal: what the clock has to advance */
+        if (!(vm->hart.mie & MIP_MTIP) || vm->clint.mtimecmp == NEVER || vm_mtime(vm) >= vm->clint.mtimecmp)
+            return NEVER;
+        uint64_t ticks = vm->clint.mtimecmp - vm_mtime(vm);
+        return ticks > NEVER / TIMEBASE_DIVISOR ? NEVER : ticks * TIMEBASE_DIVISOR;
+    }
+    deadline = next_deadline(vm, 1);
+    return deadline == NEVER ? NEVER : deadline > now ? deadline - now : 0;
+}
+
+/* Ends a wait by letting virtual time pass to the next deadline that can end it. 0 if there is none. */
+int vm_idle_to_deadline(vm_t *vm)
+{
+    uint64_t steps = vm->stepped_time ? NEVER : vm_deadline_steps(vm);
+    if (!vm->time.waiting || steps == NEVER)
+        return 0;
+    vm->time.idle += steps;
+    vm->time.woke_position = vm->time.position;
+    loop_update_lines(vm);
+    return 1;
+}
+
+/* 1: the wait is over, -1: return WAITING, 0: the machine has stopped. */
+static int wait_for_interrupt(vm_t *vm)
+{
+    if (!vm->auto_idle)
+        return -1;
+    if (vm->stepped_time && vm_deadline_steps(vm) != NEVER)
+        return -1; /* only a clock event can end it */
+    if (vm_idle_to_deadline(vm))
+        return 1;
+    machine_stop(vm, VM_STOP_WAITING, 0, vm->time.position);
+    return 0;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void execute(vm_t *vm, uint64_t until, int mode)
+{
+    struct vm_internal *in = vm->in;
+    uint64_t limit = least(until, in->deadline);
+    in->recheck = 0;
+    if (in->capture.on || mode == VM_MODE_STEPPER) {
+        stepper_run(vm, least(limit, vm->time.position + STEPPER_CHUNK), 0);
+        return;
+    }
+    if (!in->lingering && (limit - vm->time.position > SHORT_WAY || mode == VM_MODE_ENGINE)) {
+        engine_run(vm, limit);
+        if (vm->error || vm->time.position >= limit || vm->attention)
+            return;
+    }
+    if (mode == VM_MODE_ENGINE)
+        stepper_run(vm, vm->time.position + 1, 0); /* just what the engine could not do */
+    else
+        stepper_run(vm, limit, limit - vm->time.position > SHORT_WAY);
+}
+
+int vm_run(vm_t *vm, uint64_t until, int mode)
+{
+    struct vm_internal *in = vm->in;
+    in->exit = 0;
+    for (;;) {
+        if (vm->error)
+            return VM_EXIT_ERROR;
+        if (vm->time.stopped)
+            return VM_EXIT_STOPPED;
+        loop_update_lines(vm);
+        if (in->exit)
+            return in->exit - 1;
+        if (in->capture.diverged)
+            return VM_EXIT_DIVERGED;
+        if (vm->time.position >= until)
+            return VM_EXIT_POSITION;
+        if (vm->attention) {
+            vm->attention = 0;
+            return VM_EXIT_ATTENTION;
+        }
+        if (in->capture.on && (in->capture.rows.accesses >= ROWS_ACCESSES || in->capture.rows.blocks >= ROWS_BLOCKS))
+            return VM_EXIT_CAPTURE_FULL;
+        if (vm->time.waiting) {
+            int waited = wait_for_interrupt(vm);
+            if (waited < 0)
+                return VM_EXIT_WAITING;
+            continue;
+        }
+        if (interrupt_enter(vm))
+            continue;
+        execute(vm, until, mode);
+    }
+}
+
+int vm_push_input(vm_t *vm, const uint8_t *data, uint32_t length)
+{
+    uint32_t taken = 0;
+    while (taken < length && uart_room(&vm->uart))
+        uart_receive(&vm->uart, data[taken++]);
+    loop_update_lines(vm);
+    return (int)taken;
+}
+
+void vm_push_clock(vm_t *vm, uint64_t ticks)
+{
+    if (ticks > vm->time.ticks)
+        vm->time.ticks = ticks;
+    loop_update_lines(vm);
+}
+
+void vm_push_idle(vm_t *vm, uint64_t steps)
+{
+    vm->time.idle += steps;
+    loop_update_lines(vm);
+}
+
+void vm_supply(vm_t *vm, uint64_t value)
+{
+    vm->in->supplied = value;
+    vm->in->has_supplied = 1;
+}
+
+uint32_t vm_uart_room(const vm_t *vm)
+{
+    return uart_room(&vm->uart);
+}
+
+const uint8_t *vm_outputs(vm_t *vm, size_t *length)
+{
+    *length = vm->in->outputs.length;
+    return vm->in->outputs.data;
+}
+
+void vm_clear_outputs(vm_t *vm)
+{
+    vm->in->outputs.length = 0;
+}
+
+static vm_t *create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, int uncounted,
+                    const char **error)
+{
+    vm_t *vm = calloc(1, sizeof *vm);
+    *error = "out of memory";
+    if (!vm)
+        return NULL;
+    vm->xlen = xlen;
+    vm->extensions = extensions;
+    vm->ram_size = ram_size;
+    vm->auto_idle = 1;
+    vm->in = calloc(1, sizeof *vm->in);
+    if (vm->in) {
+        vm->in->uncounted = uncounted;
+        if (!door_create(vm))
+            *error = engine_create(vm, uc);
+    }
+    if (*error) {
+        vm_destroy(vm);
+        return NULL;
+    }
+    vm_reset(vm, RAM_BASE);
+    return vm;
+}
+
+vm_t *vm_create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const char **error)
+{
+    return create(uc, xlen, extensions, ram_size, 0, error);
+}
+
+vm_t *vm_create_uncounted(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const char **error)
+{
+    return create(uc, xlen, extensions, ram_size, 1, error);
+}
+
+void vm_destroy(vm_t *vm)
+{
+    if (!vm)
+        return;
+    if (vm->in) {
+        engine_destroy(vm);
+        capture_destroy(vm);
+        door_destroy(vm);
+        free(vm->in->outputs.data);
+        free(vm->in);
+    }
+    free(vm);
+}
+
+/*
+ * The boot ROM of QEMU's `virt`, less the parts about firmware: a0 = hart id, a1 = device tree (none: 0), then to the
+ * entry point, which stands behind the code with the device tree's address.
+ */
+static void write_boot_rom(vm_t *vm, uint64_t entry)
+{
+    uint32_t load = vm->xlen == 32 ? 2 : 3; /* funct3 of lw, ld */
+    uint32_t code[] = {
+        0x00000297,                              /* auipc t0, 0 */
+        0xf1402573,                              /* csrr  a0, mhartid */
+        0x02000003 | 5u << 15 | load << 12 | 11u << 7, /* l{w,d} a1, 32(t0) */
+        0x01800003 | 5u << 15 | load << 12 | 5u << 7,  /* l{w,d} t0, 24(t0) */
+        0x00028067,                              /* jr t0 */
+        0,
+    };
+    memset(vm->in->rom, 0, ROM_SIZE);
+    memcpy(vm->in->rom, code, sizeof code);
+    memcpy(vm->in->rom + 24, &entry, sizeof entry);
+}
+
+void vm_reset(vm_t *vm, uint64_t entry)
+{
+    memset(&vm->hart, 0, sizeof vm->hart);
+    memset(&vm->time, 0, sizeof vm->time);
+    vm->hart.pc = ROM_BASE;
+    vm->hart.priv = 3;
+    vm->hart.mstatus = MSTATUS_MPP;
+    vm->hart.reservation = NEVER;
+    vm->time.woke_position = NEVER;
+    bus_reset(vm);
+    write_boot_rom(vm, entry);
+    vm_state_changed(vm);
+}
+
+void vm_state_changed(vm_t *vm)
+{
+    vm->in->has_supplied = 0;
+    vm->in->exit = 0;
+    vm->error = NULL;
+    loop_update_lines(vm);
+}

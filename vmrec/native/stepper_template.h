@@ -1,0 +1,582 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The interpreter itself; stepper.c includes it once for each XLEN (32, 64) and CAPTURE (0, 1).
+ *
+ * Inside, `d` is the decoded instruction and the pc follows from it; `left` counts down the steps, so that the
+ * position is `end - left`. SYNC() writes both back before anybody else looks at them.
+ */
+
+#define PASTE2(a, b, c) a##b##_##c
+#define PASTE(a, b, c) PASTE2(a, b, c)
+#define STEP PASTE(step_, XLEN, CAPTURE)
+
+#if XLEN == 32
+#define UX uint32_t
+#define SX int32_t
+#define WIDE_S int64_t
+#define WIDE_U uint64_t
+#else
+#define UX uint64_t
+#define SX int64_t
+#define WIDE_S __int128
+#define WIDE_U unsigned __int128
+#endif
+
+#define PC() ((UX)(page_pc + (((uintptr_t)d - (uintptr_t)page->insn) >> 3)))
+#define POSITION() (end - left)
+#define SYNC() (vm->time.position = POSITION(), h->pc = PC())
+#define DISPATCH() goto *labels[d->op]
+#define ADVANCE() (d += d->length >> 1)
+#define NEXT                                                                                                            \
+    do {                                                                                                                \
+        ADVANCE();                                                                                                      \
+        if (UNLIKELY(--left == 0))                                                                                      \
+            goto out;                                                                                                   \
+        DISPATCH();                                                                                                     \
+    } while (0)
+#define TRAP(cause_, tval_)                                                                                             \
+    do {                                                                                                                \
+        cause = (cause_);                                                                                               \
+        tval = (tval_);                                                                                                 \
+        goto trap;                                                                                                      \
+    } while (0)
+#define RS1 ((UX)x[d->rs1])
+#define RS2 ((UX)x[d->rs2])
+#define IMM ((UX)(SX)d->imm)
+#define SET(value) (x[d->rd] = (UX)(value))
+#define SET_W(value) (x[d->rd] = (UX)(SX)(int32_t)(value))
+#define ALU(name, expression)                                                                                           \
+    L_##name:                                                                                                           \
+    SET(expression);                                                                                                    \
+    NEXT
+#define ALU_W(name, expression)                                                                                         \
+    L_##name:                                                                                                           \
+    SET_W(expression);                                                                                                  \
+    NEXT
+#define BRANCH(name, condition)                                                                                         \
+    L_##name:                                                                                                           \
+    if (condition) {                                                                                                    \
+        pc = PC() + IMM;                                                                                                \
+        goto jump;                                                                                                      \
+    }                                                                                                                   \
+    NEXT
+
+#if CAPTURE
+#define ROW(address, value) capture_access(vm, (address), (value), POSITION(), PC())
+#define CLOSE(end_pc, position, trap) capture_close(vm, (end_pc), (position), (trap), d->length)
+#else
+#define ROW(address, value) ((void)0)
+#define CLOSE(end_pc, position, trap) ((void)0)
+#endif
+
+/* Loads: `raw` is the zero-extended memory value, `put` stores the register. */
+#define LOAD(name, type, put)                                                                                           \
+    L_##name:                                                                                                           \
+    {                                                                                                                   \
+        UX address = RS1 + IMM;                                                                                         \
+        uint64_t offset = (uint64_t)address - RAM_BASE, raw = 0;                                                        \
+        if (LIKELY(offset < fast_limit)) {                                                                              \
+            memcpy(&raw, ram + offset, sizeof(type));                                                                   \
+            ROW(address, raw);                                                                                          \
+            put;                                                                                                        \
+            x[0] = 0;                                                                                                   \
+            NEXT;                                                                                                       \
+        }                                                                                                               \
+        SYNC();                                                                                                         \
+        int result = load_slow(vm, address, sizeof(type), &raw);                                                        \
+        if (result == 1)                                                                                                \
+            TRAP(CAUSE_LOAD_ACCESS, address);                                                                           \
+        if (result == 2)                                                                                                \
+            goto leave;                                                                                                 \
+        ROW(address, raw);                                                                                              \
+        put;                                                                                                            \
+        x[0] = 0;                                                                                                       \
+        goto retire;                                                                                                    \
+    }
+#define STORE(name, type, source)                                                                                       \
+    L_##name:                                                                                                           \
+    {                                                                                                                   \
+        store_address = RS1 + IMM;                                                                                      \
+        store_value = (type)(source);                                                                                   \
+        store_size = sizeof(type);                                                                                      \
+        uint64_t offset = (uint64_t)store_address - RAM_BASE;                                                           \
+        if (LIKELY(offset < fast_limit && flags[offset >> PAGE_SHIFT] == PAGE_DIRTY                                     \
+                   && (offset & (PAGE_SIZE - 1)) <= PAGE_SIZE - sizeof(type))) {                                        \
+            ROW(store_address, store_value);                                                                            \
+            memcpy(ram + offset, &store_value, sizeof(type));                                                           \
+            NEXT;                                                                                                       \
+        }                                                                                                               \
+        goto store_slow;                                                                                                \
+    }
+
+static void STEP(vm_t *vm, uint64_t limit, int linger)
+{
+    /* Everything not named goes to L_OTHER; the names override that on purpose. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Woverride-init"
+    static const void *const labels[OPX_COUNT] = {
+        [0 ... OPX_COUNT - 1] = &&L_OTHER,
+        [OP_INVALID] = &&L_UNDECODED, [OPX_ILLEGAL] = &&L_ILLEGAL, [OPX_PAGE_END] = &&L_PAGE_END, [OPX_NOP] = &&L_NOP,
+        [OP_LUI] = &&L_LUI, [OP_AUIPC] = &&L_AUIPC, [OP_JAL] = &&L_JAL, [OP_JALR] = &&L_JALR,
+        [OP_BEQ] = &&L_BEQ, [OP_BNE] = &&L_BNE, [OP_BLT] = &&L_BLT, [OP_BGE] = &&L_BGE, [OP_BLTU] = &&L_BLTU,
+        [OP_BGEU] = &&L_BGEU, [OP_LB] = &&L_LB, [OP_LH] = &&L_LH, [OP_LW] = &&L_LW, [OP_LBU] = &&L_LBU,
+        [OP_LHU] = &&L_LHU, [OP_SB] = &&L_SB, [OP_SH] = &&L_SH, [OP_SW] = &&L_SW, [OP_ADDI] = &&L_ADDI,
+        [OP_SLTI] = &&L_SLTI, [OP_SLTIU] = &&L_SLTIU, [OP_XORI] = &&L_XORI, [OP_ORI] = &&L_ORI,
+        [OP_ANDI] = &&L_ANDI, [OP_SLLI] = &&L_SLLI, [OP_SRLI] = &&L_SRLI, [OP_SRAI] = &&L_SRAI, [OP_ADD] = &&L_ADD,
+        [OP_SUB] = &&L_SUB, [OP_SLL] = &&L_SLL, [OP_SLT] = &&L_SLT, [OP_SLTU] = &&L_SLTU, [OP_XOR] = &&L_XOR,
+        [OP_SRL] = &&L_SRL, [OP_SRA] = &&L_SRA, [OP_OR] = &&L_OR, [OP_AND] = &&L_AND,
+        [OP_ECALL] = &&L_ECALL, [OP_EBREAK] = &&L_EBREAK, [OP_MRET] = &&L_MRET, [OP_WFI] = &&L_WFI,
+        [OP_CSRRW] = &&L_CSR, [OP_CSRRS] = &&L_CSR, [OP_CSRRC] = &&L_CSR,
+        [OP_CSRRWI] = &&L_CSRI, [OP_CSRRSI] = &&L_CSRI, [OP_CSRRCI] = &&L_CSRI,
+        [OP_MUL] = &&L_MUL, [OP_MULH] = &&L_MULH, [OP_MULHSU] = &&L_MULHSU, [OP_MULHU] = &&L_MULHU,
+        [OP_DIV] = &&L_DIV, [OP_DIVU] = &&L_DIVU, [OP_REM] = &&L_REM, [OP_REMU] = &&L_REMU,
+        [OP_LR_W] = &&L_LR, [OP_SC_W] = &&L_SC, [OP_AMOSWAP_W] = &&L_AMO, [OP_AMOADD_W] = &&L_AMO,
+        [OP_AMOXOR_W] = &&L_AMO, [OP_AMOAND_W] = &&L_AMO, [OP_AMOOR_W] = &&L_AMO, [OP_AMOMIN_W] = &&L_AMO,
+        [OP_AMOMAX_W] = &&L_AMO, [OP_AMOMINU_W] = &&L_AMO, [OP_AMOMAXU_W] = &&L_AMO,
+        [OP_FLW] = &&L_FLW, [OP_FLD] = &&L_FLD, [OP_FSW] = &&L_FSW, [OP_FSD] = &&L_FSD,
+#if XLEN == 64
+        [OP_LD] = &&L_LD, [OP_LWU] = &&L_LWU, [OP_SD] = &&L_SD, [OP_ADDIW] = &&L_ADDIW, [OP_SLLIW] = &&L_SLLIW,
+        [OP_SRLIW] = &&L_SRLIW, [OP_SRAIW] = &&L_SRAIW, [OP_ADDW] = &&L_ADDW, [OP_SUBW] = &&L_SUBW,
+        [OP_SLLW] = &&L_SLLW, [OP_SRLW] = &&L_SRLW, [OP_SRAW] = &&L_SRAW, [OP_MULW] = &&L_MULW,
+        [OP_DIVW] = &&L_DIVW, [OP_DIVUW] = &&L_DIVUW, [OP_REMW] = &&L_REMW, [OP_REMUW] = &&L_REMUW,
+        [OP_LR_D] = &&L_LR, [OP_SC_D] = &&L_SC, [OP_AMOSWAP_D] = &&L_AMO, [OP_AMOADD_D] = &&L_AMO,
+        [OP_AMOXOR_D] = &&L_AMO, [OP_AMOAND_D] = &&L_AMO, [OP_AMOOR_D] = &&L_AMO, [OP_AMOMIN_D] = &&L_AMO,
+        [OP_AMOMAX_D] = &&L_AMO, [OP_AMOMINU_D] = &&L_AMO, [OP_AMOMAXU_D] = &&L_AMO,
+#endif
+    };
+#pragma GCC diagnostic pop
+    struct vm_internal *in = vm->in;
+    hart_state *h = &vm->hart;
+    uint64_t *x = h->x;
+    uint8_t *ram = in->ram;
+    const uint8_t *flags = in->page_flags;
+    const uint64_t fast_limit = in->missing ? 0 : in->ram_fast_limit;
+    const int compressed = (vm->extensions & EXT_C) != 0;
+    const uint64_t begin = vm->time.position;
+    uint64_t end = limit, left, tail, page_pc, reasons, cause = 0, tval = 0, store_value = 0;
+    UX pc = (UX)h->pc, store_address = 0;
+    uint32_t store_size = 0;
+    decoded_page *page = NULL;
+    const insn_t *d = NULL;
+    int fault;
+
+chunk:
+    tail = 0;
+    end = limit;
+    reasons = in->reasons;
+    if (linger && limit - vm->time.position > LINGER + LINGER_TAIL) {
+        end = vm->time.position + LINGER + LINGER_TAIL;
+        tail = LINGER_TAIL;
+    }
+    left = end - vm->time.position;
+    if (!left)
+        return;
+
+fetch:
+    page = code_page(vm, pc, &fault);
+    if (UNLIKELY(!page)) {
+        vm->time.position = POSITION();
+        h->pc = pc;
+        if (fault == 2)
+            goto finish;
+#if CAPTURE
+        if (!in->capture.open) {
+            in->capture.open = 1;
+            in->capture.open_pc = pc;
+            in->capture.open_position = POSITION();
+        }
+        capture_close(vm, pc, POSITION() + 1, 2, 0);
+#endif
+        trap_enter(vm, CAUSE_FETCH_ACCESS, pc);
+        left--;
+        pc = (UX)h->pc;
+        if (in->recheck || left == 0)
+            goto finish;
+        goto fetch;
+    }
+    page_pc = pc & ~(uint64_t)(PAGE_SIZE - 1);
+    d = &page->insn[(pc & (PAGE_SIZE - 1)) >> 1];
+#if CAPTURE
+    if (!in->capture.open) {
+        in->capture.open = 1;
+        in->capture.open_pc = pc;
+        in->capture.open_position = POSITION();
+    }
+#endif
+    DISPATCH();
+
+L_UNDECODED:
+    fault = decode_at(vm, page, PC(), &tval);
+    if (LIKELY(!fault))
+        DISPATCH();
+    if (fault == 2) {
+        SYNC();
+        goto finish;
+    }
+    SYNC();
+    CLOSE(PC(), POSITION() + 1, 2);
+    trap_enter(vm, CAUSE_FETCH_ACCESS, tval);
+    left--;
+    pc = (UX)h->pc;
+    if (in->recheck || left == 0)
+        goto finish;
+    goto fetch;
+
+L_PAGE_END:
+    pc = PC();
+    CLOSE(pc, POSITION(), 0);
+    goto fetch;
+
+L_NOP:
+    NEXT;
+
+    ALU(LUI, (SX)d->imm);
+    ALU(AUIPC, PC() + IMM);
+    ALU(ADDI, RS1 + IMM);
+    ALU(SLTI, (SX)RS1 < (SX)IMM);
+    ALU(SLTIU, RS1 < IMM);
+    ALU(XORI, RS1 ^ IMM);
+    ALU(ORI, RS1 | IMM);
+    ALU(ANDI, RS1 & IMM);
+    ALU(SLLI, RS1 << (d->imm & (XLEN - 1)));
+    ALU(SRLI, RS1 >> (d->imm & (XLEN - 1)));
+    ALU(SRAI, (SX)RS1 >> (d->imm & (XLEN - 1)));
+    ALU(ADD, RS1 + RS2);
+    ALU(SUB, RS1 - RS2);
+    ALU(SLL, RS1 << (RS2 & (XLEN - 1)));
+    ALU(SLT, (SX)RS1 < (SX)RS2);
+    ALU(SLTU, RS1 < RS2);
+    ALU(XOR, RS1 ^ RS2);
+    ALU(SRL, RS1 >> (RS2 & (XLEN - 1)));
+    ALU(SRA, (SX)RS1 >> (RS2 & (XLEN - 1)));
+    ALU(OR, RS1 | RS2);
+    ALU(AND, RS1 & RS2);
+    /* Division never traps: chapter 7.2, table 7.1. */
+    ALU(MUL, RS1 * RS2);
+    ALU(MULH, ((WIDE_S)(SX)RS1 * (SX)RS2) >> XLEN);
+    ALU(MULHSU, ((WIDE_S)(SX)RS1 * (WIDE_S)(WIDE_U)RS2) >> XLEN);
+    ALU(MULHU, ((WIDE_U)RS1 * RS2) >> XLEN);
+    ALU(DIV, RS2 == 0 ? (UX)-1 : RS2 == (UX)-1 ? (UX)0 - RS1 : (UX)((SX)RS1 / (SX)RS2));
+    ALU(DIVU, RS2 == 0 ? (UX)-1 : RS1 / RS2);
+    ALU(REM, RS2 == 0 ? RS1 : RS2 == (UX)-1 ? 0 : (UX)((SX)RS1 % (SX)RS2));
+    ALU(REMU, RS2 == 0 ? RS1 : RS1 % RS2);
+#if XLEN == 64
+    ALU_W(ADDIW, RS1 + IMM);
+    ALU_W(SLLIW, (uint32_t)RS1 << (d->imm & 31));
+    ALU_W(SRLIW, (uint32_t)RS1 >> (d->imm & 31));
+    ALU_W(SRAIW, (int32_t)RS1 >> (d->imm & 31));
+    ALU_W(ADDW, RS1 + RS2);
+    ALU_W(SUBW, RS1 - RS2);
+    ALU_W(SLLW, (uint32_t)RS1 << (RS2 & 31));
+    ALU_W(SRLW, (uint32_t)RS1 >> (RS2 & 31));
+    ALU_W(SRAW, (int32_t)RS1 >> (RS2 & 31));
+    ALU_W(MULW, RS1 * RS2);
+    ALU_W(DIVW, (uint32_t)RS2 == 0 ? -1
+                : (uint32_t)RS2 == (uint32_t)-1 ? (int32_t)(0u - (uint32_t)RS1) : (int32_t)RS1 / (int32_t)RS2);
+    ALU_W(DIVUW, (uint32_t)RS2 == 0 ? (uint32_t)-1 : (uint32_t)RS1 / (uint32_t)RS2);
+    ALU_W(REMW, (uint32_t)RS2 == 0 ? (int32_t)RS1
+                : (uint32_t)RS2 == (uint32_t)-1 ? 0 : (int32_t)RS1 % (int32_t)RS2);
+    ALU_W(REMUW, (uint32_t)RS2 == 0 ? (uint32_t)RS1 : (uint32_t)RS1 % (uint32_t)RS2);
+#endif
+
+    BRANCH(BEQ, RS1 == RS2);
+    BRANCH(BNE, RS1 != RS2);
+    BRANCH(BLT, (SX)RS1 < (SX)RS2);
+    BRANCH(BGE, (SX)RS1 >= (SX)RS2);
+    BRANCH(BLTU, RS1 < RS2);
+    BRANCH(BGEU, RS1 >= RS2);
+
+L_JAL:
+    pc = PC() + IMM;
+    if (UNLIKELY(!compressed && (pc & 2)))
+        TRAP(CAUSE_FETCH_MISALIGNED, pc);
+    if (d->rd)
+        SET(PC() + d->length);
+    goto jump;
+
+L_JALR:
+    pc = (RS1 + IMM) & ~(UX)1;
+    if (UNLIKELY(!compressed && (pc & 2)))
+        TRAP(CAUSE_FETCH_MISALIGNED, pc);
+    if (d->rd)
+        SET(PC() + d->length);
+    goto jump;
+
+jump: /* taken, to `pc` */
+    if (UNLIKELY(!compressed && (pc & 2)))
+        TRAP(CAUSE_FETCH_MISALIGNED, pc);
+    CLOSE(PC() + d->length, POSITION() + 1, 0);
+    if (UNLIKELY(--left <= tail)) {
+        h->pc = pc;
+        goto finish;
+    }
+    if (LIKELY((pc & ~(uint64_t)(PAGE_SIZE - 1)) == page_pc)) {
+        d = &page->insn[(pc & (PAGE_SIZE - 1)) >> 1];
+#if CAPTURE
+        in->capture.open = 1;
+        in->capture.open_pc = pc;
+        in->capture.open_position = POSITION();
+#endif
+        DISPATCH();
+    }
+    goto fetch;
+
+    LOAD(LB, uint8_t, SET((SX)(int8_t)raw));
+    LOAD(LH, uint16_t, SET((SX)(int16_t)raw));
+    LOAD(LW, uint32_t, SET((SX)(int32_t)raw));
+    LOAD(LBU, uint8_t, SET(raw));
+    LOAD(LHU, uint16_t, SET(raw));
+    STORE(SB, uint8_t, RS2);
+    STORE(SH, uint16_t, RS2);
+    STORE(SW, uint32_t, RS2);
+#if XLEN == 64
+    LOAD(LWU, uint32_t, SET(raw));
+    LOAD(LD, uint64_t, SET(raw));
+    STORE(SD, uint64_t, RS2);
+#endif
+
+L_FLW:
+    if (!(h->mstatus & MSTATUS_FS))
+        goto L_ILLEGAL;
+    goto L_FLOAD_W;
+    LOAD(FLOAD_W, uint32_t, (h->f[d->rd] = raw | 0xffffffff00000000ull, h->mstatus |= MSTATUS_FS));
+L_FLD:
+    if (!(h->mstatus & MSTATUS_FS))
+        goto L_ILLEGAL;
+    goto L_FLOAD_D;
+    LOAD(FLOAD_D, uint64_t, (h->f[d->rd] = raw, h->mstatus |= MSTATUS_FS));
+L_FSW:
+    if (!(h->mstatus & MSTATUS_FS))
+        goto L_ILLEGAL;
+    goto L_FSTORE_W;
+    STORE(FSTORE_W, uint32_t, h->f[d->rs2]);
+L_FSD:
+    if (!(h->mstatus & MSTATUS_FS))
+        goto L_ILLEGAL;
+    goto L_FSTORE_D;
+    STORE(FSTORE_D, uint64_t, h->f[d->rs2]);
+
+store_slow: {
+    int result;
+    SYNC();
+    result = door_store_ready(vm, store_address, store_size);
+    if (result == 2)
+        goto leave;
+    if (result == 0) {
+        ROW(store_address, store_value);
+        if (CAPTURE && into_executing(vm, store_address, store_size))
+            CLOSE(PC() + d->length, POSITION() + 1, 0);
+        door_store(vm, store_address, store_size, store_value);
+    } else {
+        result = bus_store(vm, store_address, store_size, store_value);
+        if (result == 1)
+            TRAP(CAUSE_STORE_ACCESS, store_address);
+        if (result == 2)
+            goto leave;
+        ROW(store_address, store_value);
+    }
+    goto retire;
+}
+
+L_LR: {
+    uint32_t size = d->op == OP_LR_W ? 4 : 8;
+    uint64_t raw = 0;
+    UX address = RS1;
+    SYNC();
+    if (address & (size - 1))
+        TRAP(CAUSE_LOAD_MISALIGNED, address);
+    int result = load_slow(vm, address, size, &raw);
+    if (result == 1)
+        TRAP(CAUSE_LOAD_ACCESS, address);
+    if (result == 2)
+        goto leave;
+    ROW(address, raw);
+    raw = size == 4 ? (UX)(SX)(int32_t)raw : raw;
+    h->reservation = address;
+    h->reserved_value = raw;
+    if (d->rd)
+        SET(raw);
+    goto retire;
+}
+
+L_SC: {
+    uint32_t size = d->op == OP_SC_W ? 4 : 8;
+    uint64_t raw = 0, operand = low_bytes(RS2, size);
+    UX address = RS1;
+    int failed = 1;
+    SYNC();
+    if (h->reservation == address) {
+        int result = door_store_ready(vm, address, size);
+        if (result == 2)
+            goto leave;
+        if (result == 1)
+            TRAP(CAUSE_STORE_ACCESS, address);
+        door_load(vm, address, size, &raw);
+        failed = raw != low_bytes(h->reserved_value, size);
+    }
+    ROW(failed ? NEVER : address, failed ? 0 : operand);
+    if (!failed) {
+        if (CAPTURE && into_executing(vm, address, size))
+            CLOSE(PC() + d->length, POSITION() + 1, 0);
+        door_store(vm, address, size, operand);
+    }
+    h->reservation = NEVER;
+    h->reserved_value = 0;
+    if (d->rd)
+        SET(failed);
+    goto retire;
+}
+
+L_AMO: {
+    uint32_t size = (d->word >> 12 & 7) == 2 ? 4 : 8;
+    uint64_t raw = 0, operand = RS2, value;
+    UX address = RS1;
+    SYNC();
+    if (address & (size - 1))
+        TRAP(CAUSE_STORE_MISALIGNED, address);
+    int result = door_store_ready(vm, address, size);
+    if (result == 2)
+        goto leave;
+    int device = result == 1;
+    result = load_slow(vm, address, size, &raw);
+    if (result == 1)
+        TRAP(CAUSE_STORE_ACCESS, address);
+    if (result == 2)
+        goto leave;
+    value = low_bytes(amo_result(d->op, raw, operand, size), size);
+    if (device && bus_store(vm, address, size, value))
+        TRAP(CAUSE_STORE_ACCESS, address);
+    ROW(address, raw);
+    ROW(address, value);
+    if (!device) {
+        if (CAPTURE && into_executing(vm, address, size))
+            CLOSE(PC() + d->length, POSITION() + 1, 0);
+        door_store(vm, address, size, value);
+    }
+    if (d->rd)
+        SET(size == 4 ? (UX)(SX)(int32_t)raw : raw);
+    goto retire;
+}
+
+L_CSR: {
+    uint64_t old = 0;
+    SYNC();
+    if (csr_instruction(vm, d, RS1, &old))
+        goto L_ILLEGAL;
+    if (d->rd)
+        SET(old);
+    goto retire;
+}
+
+L_CSRI: {
+    uint64_t old = 0;
+    SYNC();
+    if (csr_instruction(vm, d, d->rs1, &old))
+        goto L_ILLEGAL;
+    if (d->rd)
+        SET(old);
+    goto retire;
+}
+
+L_WFI:
+    SYNC();
+    vm->time.waiting = 1;
+    in->recheck = 1;
+    in->reasons++;
+    goto retire;
+
+L_MRET:
+    SYNC();
+    CLOSE(PC() + d->length, POSITION() + 1, 0);
+    trap_return(vm);
+    pc = (UX)h->pc;
+    if (--left == 0 || in->recheck)
+        goto finish;
+    goto fetch;
+
+L_ECALL:
+    TRAP(CAUSE_ECALL_M, 0);
+L_EBREAK:
+    TRAP(CAUSE_BREAKPOINT, PC());
+L_ILLEGAL:
+    TRAP(CAUSE_ILLEGAL, d->word);
+
+L_OTHER: /* floating-point arithmetic */
+    if (!is_float(d->word) || !(h->mstatus & MSTATUS_FS))
+        goto L_ILLEGAL;
+    SYNC();
+    if (engine_float(vm, d->word))
+        goto L_ILLEGAL;
+    x[0] = 0;
+    if (vm->error)
+        goto leave;
+    goto retire;
+
+retire: /* after anything that somebody else did for us: leave if it changed what must be looked at */
+    if (CAPTURE && UNLIKELY(!in->capture.open)) {
+        pc = PC() + d->length;
+        if (--left == 0 || in->recheck) {
+            h->pc = pc;
+            goto finish;
+        }
+        goto fetch;
+    }
+    ADVANCE();
+    if (--left == 0 || in->recheck)
+        goto out;
+    DISPATCH();
+
+trap:
+    SYNC();
+    CLOSE(PC() + d->length, POSITION() + 1, 1);
+    trap_enter(vm, cause, tval);
+    left--;
+    pc = (UX)h->pc;
+    if (in->recheck || left == 0)
+        goto finish;
+    goto fetch;
+
+leave: /* the current instruction is not done: everything stays as before it */
+    h->pc = PC();
+    goto finish;
+
+out:
+    h->pc = PC();
+finish:
+    vm->time.position = POSITION();
+    pc = (UX)h->pc;
+    if (!in->recheck && linger && vm->time.position < limit) {
+        uint64_t offset = (uint64_t)pc - RAM_BASE;
+        if (in->reasons != reasons || offset >= vm->ram_size || (flags[offset >> PAGE_SHIFT] & PAGE_STEPPED))
+            goto chunk;
+    }
+    in->lingering = in->recheck;
+    vm->stepper_steps += vm->time.position - begin;
+}
+
+#undef STEP
+#undef PASTE
+#undef PASTE2
+#undef UX
+#undef SX
+#undef WIDE_S
+#undef WIDE_U
+#undef PC
+#undef POSITION
+#undef SYNC
+#undef DISPATCH
+#undef ADVANCE
+#undef NEXT
+#undef TRAP
+#undef RS1
+#undef RS2
+#undef IMM
+#undef SET
+#undef SET_W
+#undef ALU
+#undef ALU_W
+#undef BRANCH
+#undef ROW
+#undef CLOSE
+#undef LOAD
+#undef STORE

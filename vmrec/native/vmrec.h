@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The whole public face of the native core: the machine's state records, and the calls that run it.
+ *
+ * Everything between the two marker lines is also the cffi declaration (build.py reads it from here), so it holds
+ * plain C declarations only. Every field of a `*_state` record is part of the guest-visible or time-keeping state of
+ * the machine: Python saves, restores and digests them by walking the fields, so a field cannot be forgotten, and a
+ * field that is not state must not be added to them.
+ *
+ *     Python (vmrec.machine)
+ *        │  vm_run(until)                      ▲  an exit, at an exact position, with a reason
+ *        ▼                                     │
+ *     loop.c     enter, run until an exit, handle it, enter again; interrupts, deadlines, waiting
+ *        ├── engine.c   Unicorn: fast, plain instructions only; the block hook counts
+ *        └── stepper.c  a pre-decoding interpreter: everything that needs a close look
+ *               │
+ *            door.c     the one door to RAM: page rights, dirty pages, missing pages, code pages
+ *            bus.c      physical addresses outside RAM: boot ROM and devices (vmrec/devices/)
+ *            csr.c      control and status registers · trap.c traps and interrupts
+ *            capture.c  rows of full capture: blocks and accesses, written or checked
+ */
+#ifndef VMREC_H
+#define VMREC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cdef begin */
+
+/* The hart: architectural registers. RV32 registers are kept zero-extended to 64 bits. */
+typedef struct {
+    uint64_t x[32];          /* x[0] is always 0 */
+    uint64_t f[32];          /* raw, NaN-boxed; all 0 without the F extension */
+    uint64_t pc;
+    uint64_t reservation;    /* address reserved by lr, all ones when there is none */
+    uint64_t reserved_value; /* the value lr read; 0 when there is no reservation */
+    uint64_t fflags;
+    uint64_t frm;
+    uint64_t priv;           /* 3 = machine mode, the only one in machine revision 1 */
+    uint64_t mstatus;
+    uint64_t mie;
+    uint64_t mip;
+    uint64_t mtvec;
+    uint64_t mscratch;
+    uint64_t mepc;
+    uint64_t mcause;
+    uint64_t mtval;
+    uint64_t mcycle_offset;  /* what a guest write added to the counter, modulo 2^64 */
+    uint64_t minstret_offset;
+} hart_state;
+
+/* The machine's only clock, and what a run ended with. */
+typedef struct {
+    uint64_t position;      /* steps since reset */
+    uint64_t traps;         /* synchronous traps among them */
+    uint64_t idle;          /* steps' worth of time spent waiting in wfi */
+    uint64_t ticks;         /* stepped time rule: mtime before the CLINT's offset */
+    uint64_t waiting;       /* 1: in wfi, nothing pending */
+    uint64_t woke_position; /* position at which a wait was last ended by a deadline, all ones if never */
+    uint64_t stopped;       /* enum vm_stop */
+    uint64_t exit_code;
+} time_state;
+
+typedef struct {
+    uint64_t msip;
+    uint64_t mtimecmp;
+    uint64_t mtime_offset;
+} clint_state;
+
+typedef struct {
+    uint32_t priority[96];
+    uint32_t level[3];
+    uint32_t pending[3];
+    uint32_t claimed[3];
+    uint32_t enable[3];
+    uint32_t threshold;
+} plic_state;
+
+typedef struct {
+    uint8_t fifo[16];
+    uint8_t fifo_length;
+    uint8_t ier, fcr, lcr, mcr, scr, dll, dlm;
+    uint8_t overrun;
+    uint8_t thre_pending;
+} uart_state;
+
+typedef struct {
+    uint64_t time_offset; /* ns, added by guest writes to TIME */
+    uint64_t alarm;       /* ns */
+    uint32_t alarm_armed;
+    uint32_t irq_enabled;
+    uint32_t irq_pending;
+    uint32_t time_high;   /* latched by a read of TIME_LOW */
+} rtc_state;
+
+typedef struct {
+    uint64_t reads; /* how often the guest pulled */
+} entropy_state;
+
+enum vm_exit {
+    VM_EXIT_POSITION,
+    VM_EXIT_WAITING,
+    VM_EXIT_STOPPED,
+    VM_EXIT_ATTENTION,
+    VM_EXIT_PULL,
+    VM_EXIT_RX_WANTED,
+    VM_EXIT_OUTPUT_FULL,
+    VM_EXIT_CAPTURE_FULL,
+    VM_EXIT_DEADLINE,
+    VM_EXIT_MISSING_PAGE,
+    VM_EXIT_DIVERGED,
+    VM_EXIT_ERROR
+};
+
+enum vm_stop { VM_RUNNING, VM_STOP_POWEROFF, VM_STOP_RESET, VM_STOP_WAITING, VM_STOP_TRAP_LOOP };
+
+enum vm_mode { VM_MODE_AUTO, VM_MODE_ENGINE, VM_MODE_STEPPER };
+
+struct vm_internal;
+
+typedef struct vm {
+    /* state: saved, restored, digested */
+    hart_state hart;
+    time_state time;
+    clint_state clint;
+    plic_state plic;
+    uart_state uart;
+    rtc_state rtc;
+    entropy_state entropy;
+
+    /* fixed at creation: the machine's configuration */
+    uint32_t xlen;          /* 32 or 64 */
+    uint32_t extensions;    /* EXT_* bits of the profile */
+    uint64_t ram_size;      /* bytes, a multiple of 4096; RAM starts at 0x80000000 */
+    uint32_t stepped_time;  /* time rule: 0 virtual, 1 stepped */
+    uint64_t rtc_base;      /* ns since 1970 at mtime 0 */
+    uint64_t tohost;        /* address of the tohost symbol, 0 if none */
+
+    /* the live side's wishes: they decide when vm_run returns, never what the guest sees */
+    volatile uint32_t attention; /* set from any thread or signal handler; vm_run clears it and returns */
+    uint32_t auto_idle;          /* wfi: jump to the next deadline without asking */
+    uint32_t rx_paced;           /* return RX_WANTED when the guest waits for a console byte */
+    uint32_t watch_deadline;     /* return DEADLINE when the guest writes mtimecmp */
+
+    /* details of the last exit */
+    uint64_t exit_detail;        /* PULL: bytes wanted; MISSING_PAGE: page index; ERROR: code */
+    const char *error;           /* ERROR: a sentence */
+
+    /* what happened, for reports: never state */
+    uint64_t engine_entries;
+    uint64_t engine_steps;
+    uint64_t stepper_steps;
+    uint64_t interrupts;
+    uint64_t mmio_accesses;
+    uint64_t code_drops;
+
+    struct vm_internal *in;
+} vm_t;
+
+/* Entry points of the unicorn library, as addresses. The extension links nothing; Python fills this once. */
+typedef struct {
+    void *emu_start, *emu_stop, *hook_add, *ctl, *context_alloc, *context_save, *context_restore, *context_free;
+    void *context_size, *reg_read, *reg_write, *mem_map_ptr, *version, *strerror;
+} engine_api;
+
+void vm_set_api(const engine_api *api);
+
+/* `uc` is an open engine that belongs to the caller and outlives the machine. NULL (and *error set) on failure. */
+vm_t *vm_create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const char **error);
+void vm_destroy(vm_t *vm);
+void vm_reset(vm_t *vm, uint64_t entry);
+/* To be called after state was written from outside: lines, deadlines and caches follow it. */
+void vm_state_changed(vm_t *vm);
+
+/* Runs until `position == until` or an exit; returns enum vm_exit. `mode`: enum vm_mode. */
+int vm_run(vm_t *vm, uint64_t until, int mode);
+
+/* Events, at the current position. */
+int vm_push_input(vm_t *vm, const uint8_t *data, uint32_t length); /* bytes taken: what fits the FIFO */
+void vm_push_clock(vm_t *vm, uint64_t ticks);
+void vm_push_idle(vm_t *vm, uint64_t steps);
+void vm_supply(vm_t *vm, uint64_t value);                           /* the answer to PULL */
+uint32_t vm_uart_room(const vm_t *vm);
+uint64_t vm_mtime(const vm_t *vm);
+/* Steps until the next timer deadline that could end a wait; all ones if there is none. */
+uint64_t vm_deadline_steps(const vm_t *vm);
+int vm_idle_to_deadline(vm_t *vm);
+
+/* Outputs: msgpack objects since the last take. */
+const uint8_t *vm_outputs(vm_t *vm, size_t *length);
+void vm_clear_outputs(vm_t *vm);
+
+/* The door to RAM, for the host. */
+uint8_t *vm_ram(vm_t *vm);
+uint8_t *vm_rom(vm_t *vm, size_t *length);
+void vm_host_wrote(vm_t *vm, uint64_t page);      /* the host wrote this page: dirty, and its code forgotten */
+size_t vm_dirty_count(const vm_t *vm);
+void vm_take_dirty(vm_t *vm, uint32_t *pages);    /* room for vm_dirty_count; the pages become clean */
+void vm_watch(vm_t *vm, uint64_t address);        /* every store to the RAM page of `address` is looked at */
+void vm_set_missing(vm_t *vm, uint64_t page, int missing);
+
+/* CSR file, as the hart would read it now. 0, or -1 if there is no such CSR. */
+int vm_csr_read(vm_t *vm, uint32_t number, uint64_t *value);
+
+/* One device or ROM access as the guest would make it; for tests. 0, or -1 if the bus refuses it. */
+int vm_bus_access(vm_t *vm, uint64_t address, uint32_t size, int write, uint64_t *value);
+
+/* Full capture. Rows are whole blocks; `close` also ends the open block (grid positions and the end). */
+void vm_capture_start(vm_t *vm);
+void vm_capture_stop(vm_t *vm);
+/* A msgpack map of the committed columns covering [*first, *last), or NULL if there is none. */
+const uint8_t *vm_capture_take(vm_t *vm, int close, int reset_dictionary, size_t *length, uint64_t *first,
+                               uint64_t *last);
+/* Check mode: the next run's rows are compared with these. Definitions are given one by one. */
+int vm_check_define(vm_t *vm, uint32_t id, uint64_t pc, uint32_t steps, uint32_t trap, const uint8_t *code,
+                    uint32_t length);
+void vm_check_forget(vm_t *vm);
+int vm_check_begin(vm_t *vm, const uint32_t *ids, size_t blocks, const uint64_t *addresses, const uint64_t *values,
+                   size_t accesses);
+/* Ends the open block; 1 if everything agreed and all expected rows were met, else 0 (see vm_check_result). */
+int vm_check_end(vm_t *vm);
+typedef struct {
+    uint64_t position;
+    uint32_t what;           /* 1 path (pc or instruction), 2 access address, 3 access value, 4 trap, 5 length */
+    uint64_t pc, expected, actual;
+} check_result;
+void vm_check_result(const vm_t *vm, check_result *result);
+
+/* Columns: byte transposition with delta (addresses) or without, both ways. `width` 4 or 8. */
+void column_encode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta);
+void column_decode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta);
+
+/* Decoder, for tests: the op number or 0; its name. */
+uint32_t isa_decode(uint32_t word, uint32_t xlen, uint32_t extensions);
+const char *isa_op_name(uint32_t op);
+uint32_t isa_extension_bit(const char *name);
+
+/* Bench only: the engine with the owned MMU and no counting; positions are meaningless afterwards. */
+vm_t *vm_create_uncounted(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const char **error);
+
+/* msgpack writer, for tests. Returns the bytes written into out (at most 9 + length). */
+size_t mp_test_uint(uint8_t *out, uint64_t value);
+size_t mp_test_bin(uint8_t *out, const uint8_t *data, size_t length);
+size_t mp_test_str(uint8_t *out, const char *text);
+size_t mp_test_array(uint8_t *out, uint32_t count);
+size_t mp_test_map(uint8_t *out, uint32_t count);
+
+/* cdef end */
+
+#endif
