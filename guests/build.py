@@ -38,13 +38,9 @@ class Profile:
 
 PROFILES = {
     "rv32im": Profile("rv32im_zicsr_zifencei", "ilp32", "riscv32-freestanding-none", "generic_rv32+m"),
-    "rv32imac": Profile(
-        "rv32imac_zicsr_zifencei", "ilp32", "riscv32-freestanding-none", "generic_rv32+m+a+c"
-    ),
+    "rv32imac": Profile("rv32imac_zicsr_zifencei", "ilp32", "riscv32-freestanding-none", "generic_rv32+m+a+c"),
     "rv64imac": Profile("rv64imac_zicsr_zifencei", "lp64", "riscv64-freestanding-none", "generic_rv64+m+a+c"),
-    "rv64gc": Profile(
-        "rv64gc_zicsr_zifencei", "lp64d", "riscv64-freestanding-none", "generic_rv64+m+a+f+d+c"
-    ),
+    "rv64gc": Profile("rv64gc_zicsr_zifencei", "lp64d", "riscv64-freestanding-none", "generic_rv64+m+a+f+d+c"),
 }
 RUNTIME = ("runtime/start.S", "runtime/finish.c", "runtime/uart.c")
 TASKS = ("runtime/tasks.S",)
@@ -209,13 +205,9 @@ def check(guests: Iterable[Guest]) -> int:
 
 def main() -> int:
     names = [guest.name for guest in GUESTS]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="GUEST", help=f"default: all of them: {', '.join(names)}")
-    parser.add_argument(
-        "--check", action="store_true", help="only rebuild elsewhere and compare with SHA256SUMS"
-    )
+    parser.add_argument("--check", action="store_true", help="only rebuild elsewhere and compare with SHA256SUMS")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(names))
     if unknown:

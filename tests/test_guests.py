@@ -88,7 +88,9 @@ def test_elf_is_what_a_loader_wants(guest: build.Guest) -> None:  # type: ignore
         assert elf.get_section_by_name(".debug_line") is not None
         symbols = elf.get_section_by_name(".symtab")
         assert isinstance(symbols, SymbolTableSection)
-        assert symbols.get_symbol_by_name("_start")[0]["st_value"] == RAM_START
+        found = symbols.get_symbol_by_name("_start")
+        assert found is not None
+        assert [symbol["st_value"] for symbol in found] == [RAM_START]
 
 
 @pytest.mark.parametrize("name", NAMES)

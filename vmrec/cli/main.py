@@ -65,6 +65,16 @@ class _Verbs(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Lists the verbs under the headings of the table."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for verb in VERBS:
+            if verb.name in self.commands:
+                panels.setdefault(verb.panel, []).append((verb.name, verb.help))
+        for panel, lines in panels.items():
+            with formatter.section(panel):
+                formatter.write_dl(lines)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, found, rest = super().resolve_command(ctx, args)
         if found is not None and name is not None:
@@ -88,10 +98,11 @@ def _print_version(wanted: bool) -> None:
 
 def _app() -> Any:
     """The command `vmrec` with all its verbs."""
-    app = typer.Typer(cls=_Verbs, no_args_is_help=True, rich_markup_mode=None)
+    app = typer.Typer(cls=_Verbs, invoke_without_command=True, rich_markup_mode=None)
 
     @app.callback()
     def vmrec(
+        context: typer.Context,
         version: Annotated[
             bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
         ] = False,
@@ -101,11 +112,14 @@ def _app() -> Any:
         Verbs that take a recording take the latest one if none is named. Exit status: 0 good or the same, 1 diverged or
         different, 2 trouble.
         """
+        if context.invoked_subcommand is None:
+            print(context.get_help())
+            raise typer.Exit(2)
 
     group: Any = typer.main.get_command(app)
     for verb in VERBS:
         if Path(__file__).with_name(f"{verb.name}.py").exists():
-            group.add_command(TyperCommand(verb.name, help=verb.help, rich_help_panel=verb.panel))
+            group.add_command(TyperCommand(verb.name, help=verb.help))
     return group
 
 

@@ -15,7 +15,7 @@ import shutil
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
@@ -33,8 +33,10 @@ __all__ = [
     "plural",
     "prepare_streams",
     "print_json",
+    "print_json_list",
     "progress",
     "quantity",
+    "quoted",
     "size",
     "width",
     "write",
@@ -75,6 +77,23 @@ def print_json(verb: str, report: dict[str, Any]) -> None:
     """
     json.dump({"schema": f"vmrec-{verb}/1", **report}, sys.stdout, indent=2, default=_as_json)
     sys.stdout.write("\n")
+
+
+def print_json_list(verb: str, report: dict[str, Any], key: str, items: Iterable[dict[str, Any]]) -> None:
+    """Like `print_json`, with a list of `items` under `key` at the end, which is written as it comes, one a line."""
+    head = json.dumps({"schema": f"vmrec-{verb}/1", **report}, indent=2, default=_as_json)
+    sys.stdout.write(head.removesuffix("\n}") + f',\n  "{key}": [')
+    separator = "\n"
+    for item in items:
+        sys.stdout.write(f"{separator}    {json.dumps(item, default=_as_json)}")
+        separator = ",\n"
+    sys.stdout.write("\n  ]\n}\n")
+
+
+def quoted(data: bytes) -> str:
+    """Bytes of a console as text in quotes; what is not printable ASCII as \\n, \\x1b and the like."""
+    text = data.decode("latin-1").encode("unicode_escape").decode("ascii")
+    return '"' + text.replace('"', '\\"') + '"'
 
 
 def _as_json(value: object) -> object:
@@ -200,8 +219,10 @@ class ErrorsReported:
     ) -> bool:
         if error is None:
             return True
-        if isinstance(error, SystemExit | GeneratorExit):
-            return False
+        if isinstance(error, SystemExit):
+            if not isinstance(error.__context__, BrokenPipeError):
+                return False
+            error = error.__context__  # which typer made a SystemExit of
         self.code = _report(error)
         return True
 
@@ -221,8 +242,7 @@ def _report(error: BaseException) -> int:
         case VmrecError():
             _show_error(error, str(error))
         case TyperException():
-            if type(error).__name__ != "NoArgsIsHelpError":  # which has shown the help already
-                _show_error(error, _usage(error))
+            _show_error(error, _usage(error))
         case OSError():
             named = f"{error.filename}: " if isinstance(error.filename, str) else ""
             _show_error(error, f"{named}{error.strerror or error}")

@@ -58,12 +58,14 @@ def trace_path(argument: str | os.PathLike[str] | None) -> Path:
         return latest_trace()
     path = Path(argument)
     for candidate in (path, trace_directory() / path):
-        for name in (candidate, candidate.with_name(candidate.name + SUFFIX)) if candidate.name else (candidate,):
-            if name.exists():
+        for name in (candidate, Path(f"{candidate}{SUFFIX}")):
+            if name.is_file():
                 return name
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory; name a recording in it.")
     directory = path.parent if path.parent != Path(".") else trace_directory()
-    known = [trace.name for trace in traces(directory)] if directory.is_dir() else []
-    near = difflib.get_close_matches(path.name, known, n=3)
+    known = [trace.stem for trace in traces(directory)] if directory.is_dir() else []
+    near = [name + SUFFIX for name in difflib.get_close_matches(path.name.removesuffix(SUFFIX), known, n=3)]
     hint = f"Did you mean {' or '.join(near)}?" if near else "`vmrec ls` lists recordings."
     raise UsageError(f"{path}: there is no such recording. {hint}")
 

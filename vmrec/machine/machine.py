@@ -220,6 +220,17 @@ class Machine:
         return None if value == UINT64_MAX else value
 
     @property
+    def clock_ticks(self) -> int:
+        """Guest time on the scale of clock events: ticks before what the guest added by writing mtime."""
+        return (self.mtime - int(self._vm.clint.mtime_offset)) % 2**64
+
+    @property
+    def clock_deadline(self) -> int | None:
+        """`mtimecmp` on the scale of clock events; None while no timer is set."""
+        deadline = self.mtimecmp
+        return None if deadline is None else (deadline - int(self._vm.clint.mtime_offset)) % 2**64
+
+    @property
     def waiting(self) -> bool:
         """In wfi, with nothing pending that could end it."""
         return bool(self._vm.time.waiting)
@@ -407,6 +418,11 @@ class Machine:
         for index in self._take_dirty():
             changed[index] = update(index, ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE])
 
+    @property
+    def changed_pages(self) -> int:
+        """How many pages `take_changed` would give, as of the last digest."""
+        return len(self._changed)
+
     def take_changed(self) -> dict[int, bytes]:
         """Pages stored to since the last call (or since the guest was loaded): index → hash of the content now."""
         self._hash_dirty()
@@ -499,6 +515,11 @@ class Machine:
         if data == self._ffi.NULL:
             return None
         return Captured(int(first[0]), int(last[0]), bytes(self._ffi.buffer(data, length[0])))
+
+    @property
+    def native(self) -> tuple[Any, Any, Any]:
+        """`(lib, vm, ffi)` of the native core, for the check mode that replay drives."""
+        return self._lib, self._vm, self._ffi
 
     # --- single accesses, for tests of devices ---
 

@@ -17,7 +17,6 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import NoReturn
 
 from blake3 import blake3
 
@@ -54,9 +53,10 @@ _SKIPPABLE = struct.Struct("<II")
 _SEEK_ENTRY = struct.Struct("<II")
 _SEEK_FOOTER = struct.Struct("<IBI")
 _BLOCK_MAX = 128 << 10  # zstd's largest block
+_MAX_BLOCKS = 1 << 17
 _SMALL_READ = 1 << 12
 _LARGE_READ = 1 << 20
-_RAW, _RLE, _RESERVED = 0, 1, 3  # zstd's block types; the one left out is "compressed"
+_RLE, _RESERVED = 1, 3  # two of zstd's block types
 
 
 class Damaged(Malformed):
@@ -101,12 +101,12 @@ class ByteSource:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise UsageError(f"{self.path}: cannot be opened ({reason}); `vmrec ls` lists traces") from error
-        self._file = io.FileIO(descriptor, "rb")
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            self.close()
+            os.close(descriptor)
             what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise TraceError(self.path, None, f"is {what}; name a trace, usually *.vmrec")
+        self._file = io.FileIO(descriptor, "rb")
         self.size = 0
         self.refresh()
 
@@ -204,17 +204,18 @@ def zstd_length(source: ByteSource, offset: int) -> int:
         raise Damaged(offset, "is not a zstd frame with a checksum and without a dictionary")
     content_size_bytes = (1 if single_segment else 0, 2, 4, 8)[descriptor >> 6]
     at = offset + 5 + (0 if single_segment else 1) + content_size_bytes
-    last = False
-    while not last:
+    for _ in range(_MAX_BLOCKS):
         block = int.from_bytes(byte_range(at, 3), "little")
-        last, kind, size = bool(block & 1), block >> 1 & 3, block >> 3
-        if kind == _RESERVED or size > _BLOCK_MAX:
-            raise Damaged(offset, "is not a valid zstd frame")
+        last, kind, size = block & 1, block >> 1 & 3, block >> 3
+        if kind == _RESERVED or size > _BLOCK_MAX or not (size or last):
+            raise Damaged(at, "is not a block of a zstd frame")
         at += 3 + (1 if kind == _RLE else size)
         if at - offset > MAX_FRAME_DISK:
-            raise Damaged(offset, "is a frame of impossible size")
-    byte_range(at, 4)  # the checksum
-    return at + 4 - offset
+            break
+        if last:
+            byte_range(at, 4)  # the checksum
+            return at + 4 - offset
+    raise Damaged(offset, "is a frame of impossible size")
 
 
 #: What a link that this version writes begins with; anything else is not worth a closer look.
@@ -301,7 +302,7 @@ class FrameTable:
     """Where each frame of a file is; from its seek table, or by walking from frame to link to frame.
 
     `closed`: a seek table ends the file. `torn_at`: offset from which on the file holds neither whole frames with
-    links nor a seek table, None if there is no such rest. `end`: offset behind the last link.
+    links nor a seek table, None if there is no such rest; `trouble`: why not. `end`: offset behind the last link.
     """
 
     def __init__(self) -> None:
@@ -325,7 +326,7 @@ class FrameTable:
         else:
             table.offsets, table.lengths = found
             table.closed = True
-            table.end = source.size
+            table.end = table.link_end(source, len(table) - 1)
         return table
 
     def walk(self, source: ByteSource) -> None:
@@ -337,7 +338,7 @@ class FrameTable:
         self.torn_at = self.trouble = None
         while not self.closed and self.end < source.size:
             try:
-                if source.read(self.end, 4) == SEEK_MAGIC.to_bytes(4, "little"):
+                if self._at_seek_table(source):
                     self._close(source)
                     return
                 length, size = self._step(source)
@@ -367,23 +368,41 @@ class FrameTable:
                 return numbers[4], size
         raise trouble
 
+    def _at_seek_table(self, source: ByteSource) -> bool:
+        head = source.read(self.end, 4)
+        return head == SEEK_MAGIC.to_bytes(4, "little")[: len(head)]
+
     def _close(self, source: ByteSource) -> None:
         found = _read_seek_table(source)
-        if found is None or found[0] != self.offsets or found[1] != self.lengths:
-            self._fail(source)
-        self.closed = True
-        self.end = source.size
-
-    def _fail(self, source: ByteSource) -> NoReturn:
+        if found is not None and found[0] == self.offsets and found[1] == self.lengths:
+            self.closed = True
+            return
         head = source.read(self.end, _SKIPPABLE.size)
         if len(head) < _SKIPPABLE.size or self.end + 8 + int.from_bytes(head[4:], "little") > source.size:
             raise CutShort(self.end, "the file ends inside its seek table")
         raise Damaged(self.end, "is a seek table that does not fit the frames before it")
 
+    def frames_by_footer(self, source: ByteSource) -> int | None:
+        """How many frames the seek table behind `end` claims, whether it fits or not; None if there is none."""
+        footer = source.read(source.size - _SEEK_FOOTER.size, _SEEK_FOOTER.size)
+        if not self._at_seek_table(source) or len(footer) < _SEEK_FOOTER.size:
+            return None
+        entries, _, magic = _SEEK_FOOTER.unpack(footer)
+        return entries // 2 if magic == SEEK_FOOTER_MAGIC else None
+
+    def link(self, source: ByteSource, place: int) -> tuple[list[int], bytes]:
+        """The five numbers and the hash of the link behind the frame at `place`, as they are. Raises Damaged."""
+        return _read_link(source, self.offsets[place] + self.lengths[place])[:2]
+
+    def link_end(self, source: ByteSource, place: int) -> int:
+        """The offset behind the link of the frame at `place`."""
+        start = self.offsets[place] + self.lengths[place]
+        return start + _SKIPPABLE.size + int.from_bytes(source.read(start + 4, 4), "little")
+
     def info(self, source: ByteSource, index: int) -> FrameInfo:
         """What the link behind frame `index` says, checked against the frame's place. Raises Damaged."""
         offset, length = self.offsets[index], self.lengths[index]
-        (_, frame, first, last, link_length), hash_, _ = _read_link(source, offset + length)
+        (_, frame, first, last, link_length), hash_ = self.link(source, index)
         if frame != index or link_length != length:
             raise Damaged(
                 offset + length,

@@ -219,6 +219,8 @@ class Order:
             raise Malformed(f"an object of kind {kind} in frame {self._frame}; the header is alone in frame 0")
         if self._over and not (kind == "index" and self._over == "end"):
             raise Malformed(f"an object of kind {kind} after the {self._over}")
+        if kind == "index" and self._objects > 1:
+            raise Malformed("the index shares its frame with other objects")
         if kind in ("header", "page"):
             return
         first = obj[1]
@@ -297,6 +299,13 @@ class Index:
                 raise Malformed(f"more than {MAX_CONTENTS} page contents")
         elif kind == "end":
             self.end = frame
+
+    def forget(self, frame: int) -> None:
+        """Drops what was noted of frame `frame` and later ones."""
+        self.digests = [mark for mark in self.digests if mark.frame < frame]
+        self.checkpoints = [mark for mark in self.checkpoints if mark.frame < frame]
+        self.contents = {hash_: at for hash_, at in self.contents.items() if at < frame}
+        self.end = None if self.end is not None and self.end >= frame else self.end
 
     def frame_of(self, page_hash: bytes) -> int | None:
         """The frame that should hold a page's content; look at the full hash there, the index has only 8 bytes."""

@@ -9,6 +9,7 @@ looks the same as one from another trace.
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,10 +29,11 @@ from vmrec.trace.frames import (
     links_after,
     parse_link,
     read_frame,
+    seek_table,
 )
-from vmrec.trace.layout import LINK_VERSION, NO_HASH
+from vmrec.trace.layout import NO_HASH
 from vmrec.trace.objects import INDEXED_KINDS, Index, Order, TooNew, check
-from vmrec.trace.reader import read_header
+from vmrec.trace.reader import read_header, trace_errors
 from vmrec.trace.writer import FrameFile
 
 __all__ = ["ChainReport", "Damage", "DamageKind", "repair", "verify_chain"]
@@ -108,7 +110,8 @@ def verify_chain(
     """
     source = ByteSource(path)
     try:
-        return _Verification(source).run(head, progress)
+        with trace_errors(source.path, None):
+            return _Verification(source).run(head, progress)
     finally:
         source.close()
 
@@ -125,6 +128,8 @@ class _Verification:
         self.order = Order()
         self.index = Index()
         self.index_objects: list[list[Any]] = []
+        self.sizes = array("I")
+        self.unpacked = array("I")
 
     def run(self, head: bytes | None, progress: Callable[[int, int], None] | None) -> ChainReport:
         self._require_trace()
@@ -137,7 +142,7 @@ class _Verification:
                 if progress is not None:
                     progress(self._good_bytes(), self.source.size)
         if damage is None:
-            damage = self._tail() or self._stored_index() or self._compare(head)
+            damage = self._tail() or self._seek_table() or self._stored_index() or self._compare(head)
         return ChainReport(
             path=self.source.path,
             frames=len(self.table),
@@ -159,13 +164,7 @@ class _Verification:
                 raise
 
     def _good_bytes(self) -> int:
-        if self.good < len(self.table):
-            return self.table.offsets[self.good]
-        return self.table.end if not self.table.closed else self._table_offset()
-
-    def _table_offset(self) -> int:
-        """Where the seek table of a closed trace begins."""
-        return self.table.offsets[-1] + self.table.lengths[-1] + self.table.link_size(self.source, len(self.table) - 1)
+        return self.table.offsets[self.good] if self.good < len(self.table) else self.table.end
 
     def _next(self) -> Damage | None:
         """Checks one more frame; None if it is good."""
@@ -181,8 +180,12 @@ class _Verification:
                 raise Malformed(f"the link of frame {number} goes back in position")
             self._look_at(info, raw)
         except Malformed as error:
+            self.index.forget(number)
+            self.index_objects.clear()
             return Damage(DamageKind.MALFORMED, number, offset, str(error))
         self.head, self.last = info.link, info.last
+        self.sizes.extend((info.length, self.table.link_end(self.source, number) - info.offset - info.length))
+        self.unpacked.extend((len(raw), 0))
         return None
 
     def _look_at(self, info: FrameInfo, raw: bytes) -> None:
@@ -195,7 +198,7 @@ class _Verification:
             self.order.check(obj)
             if kind == "index":
                 self.index_objects.append(obj)
-            if kind == "checkpoint":
+            elif kind == "checkpoint":
                 self._require_contents(obj)
             if kind in INDEXED_KINDS:
                 self.index.add(info.index, obj)
@@ -215,20 +218,24 @@ class _Verification:
         if at is None or trouble is None:
             return None
         count = len(self.table)
-        if self.table.has_seek_table(self.source):
-            missing = self.table.entries_in_seek_table(self.source) // 2 - count
-            if missing > 0:
-                return Damage(DamageKind.DROPPED, count, at, f"the last {missing} frames are missing")
-            if isinstance(trouble, CutShort):
-                return Damage(DamageKind.TORN, count, at, str(trouble))
-            return Damage(DamageKind.SEEK_TABLE, count, at, str(trouble))
-        rest = self.source.read(trouble.at, 1 << 12)
+        claimed = self.table.frames_by_footer(self.source)
+        if claimed is not None and claimed > count:
+            return Damage(DamageKind.DROPPED, count, at, f"the last {claimed - count} frames are missing")
         later = next(links_after(self.source, at, self.source.size - at), None)
-        if later is None and (isinstance(trouble, CutShort) or not any(rest)):
+        zeros = not any(self.source.read(self.source.size - 8, 8))  # what a power cut leaves; links end in a hash
+        if later is None and (isinstance(trouble, CutShort) or zeros):
             return Damage(DamageKind.TORN, count, at, "the file ends inside a frame: its recorder died, or is at work")
         if self.index_objects:
-            return Damage(DamageKind.SEEK_TABLE, count, at, "all frames are there; what follows is no seek table")
-        return Damage(DamageKind.FLIPPED, count, trouble.at, f"frame {count} or its link is damaged: {trouble}")
+            return Damage(DamageKind.SEEK_TABLE, count, at, "all frames are there; what follows is not their table")
+        return Damage(DamageKind.FLIPPED, count, trouble.at, f"frame {count} or its link was changed: {trouble}")
+
+    def _seek_table(self) -> Damage | None:
+        """The sizes that the walk did not need: of unpacked frames."""
+        start, size = self.table.end, self.source.size - self.table.end
+        if not self.table.closed or self.source.read(start, size) == seek_table(self.sizes, self.unpacked):
+            return None
+        reason = "the seek table gives other sizes than the frames have"
+        return Damage(DamageKind.SEEK_TABLE, len(self.table), start, reason)
 
     def _stored_index(self) -> Damage | None:
         for obj in self.index_objects:
@@ -255,7 +262,7 @@ def _classify(source: ByteSource, table: FrameTable, number: int, head: bytes) -
     """What happened to the frame at place `number`, which does not continue a good chain that ends in `head`."""
     offset, length = table.offsets[number], table.lengths[number]
     frame = source.read(offset, length)
-    payload = source.read(offset + length + 8, table.link_size(source, number) - 8)
+    payload = source.read(offset + length, table.link_end(source, number) - offset - length)[8:]
     fields, hash_ = parse_link(payload)
 
     def damage(kind: DamageKind, reason: str) -> Damage:
@@ -279,15 +286,15 @@ def _classify(source: ByteSource, table: FrameTable, number: int, head: bytes) -
             return damage(DamageKind.FLIPPED, f"a bit in the first bytes of frame {number} was changed")
 
     claimed = fields[1]
-    if claimed < number and _link(source, table, claimed) == (fields, hash_):
+    if claimed < number and table.link(source, claimed) == (fields, hash_):
         return damage(DamageKind.DUPLICATED, f"frame {claimed} comes a second time, in the place of frame {number}")
     if claimed > number:
         for later in range(number + 1, len(table)):
-            link = _link(source, table, later)
+            link = table.link(source, later)
             if link[0][1] == number and _follows(source, table, later, head):
                 return damage(DamageKind.REORDERED, f"frame {number} comes later, in the place of frame {later}")
         if number + 1 == len(table) or (
-            _link(source, table, number + 1)[0][1] == claimed + 1 and _follows(source, table, number + 1, hash_)
+            table.link(source, number + 1)[0][1] == claimed + 1 and _follows(source, table, number + 1, hash_)
         ):
             return damage(DamageKind.DROPPED, f"frames {number} to {claimed - 1} are missing; frame {claimed} follows")
     return damage(
@@ -306,14 +313,9 @@ def _one_bit_away(payload: bytes) -> Iterator[tuple[list[int], bytes]]:
             continue
 
 
-def _link(source: ByteSource, table: FrameTable, number: int) -> tuple[list[int], bytes]:
-    """The link at place `number`, whatever frame it claims to be for."""
-    return table.link(source, number)
-
-
 def _follows(source: ByteSource, table: FrameTable, place: int, head: bytes) -> bool:
     """Whether the frame at `place` is bound to a chain that ends in `head`."""
-    fields, hash_ = _link(source, table, place)
+    fields, hash_ = table.link(source, place)
     return link_hash(head, source.read(table.offsets[place], table.lengths[place]), fields) == hash_
 
 
@@ -334,7 +336,8 @@ def repair(path: str | os.PathLike[str], out: str | os.PathLike[str], *, force: 
         if os.path.exists(out) and os.path.samefile(path, out):
             raise UsageError(f"{os.fspath(out)}: is the damaged trace itself; choose another name with -o")
         verification = _Verification(source)
-        report = verification.run(None, None)
+        with trace_errors(source.path, None):
+            report = verification.run(None, None)
         if not report.good:
             raise TraceError(source.path, 0, "its header is damaged; there is nothing in it to save")
         target = FrameFile(out, durable=False, force=force, sync=os.fdatasync)
@@ -360,7 +363,7 @@ def _copy(verification: _Verification, report: ChainReport, target: FrameFile) -
         return
     last = report.last_position
     if index.end is None:
-        what = "none: it was not closed" if report.damage is None else report.damage.kind.value
+        what = None if report.damage is None else report.damage.kind.value
         end = ["end", last, {"reason": "repaired", "exit_code": None, "icount": None, "damage": what}]
         index.add(target.frames, end)
         _put(target, end, last)
@@ -372,6 +375,3 @@ def _copy(verification: _Verification, report: ChainReport, target: FrameFile) -
 def _put(target: FrameFile, obj: list[Any], position: int) -> None:
     raw = pack(obj)
     target.put(compress(raw), len(raw), position, position)
-
-
-_ = LINK_VERSION

@@ -47,6 +47,8 @@ def _create(path: str, *, force: bool) -> io.FileIO:
     try:
         file = io.FileIO(os.open(path, flags, 0o600), "r+b")
     except FileExistsError as error:
+        if os.path.isdir(path):
+            raise UsageError(f"{path}: is a directory; name a file in it with -o") from error
         if _locked_by_another(path):
             raise _being_recorded(path) from error
         raise UsageError(f"{path}: exists already; choose another name, or --force to overwrite it") from error

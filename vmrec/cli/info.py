@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vmrec info: what one recording holds, and what giving it away would give away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+
+from vmrec.cli.options import JsonOption, TraceArgument
+from vmrec.cli.output import columns, plural, print_json, quantity, size, write
+from vmrec.cli.paths import trace_path
+from vmrec.events import EVENT_KINDS, OUTPUT_KINDS
+from vmrec.trace.reader import TraceReader
+
+#: Up to this size of a file, in bytes, its records are counted without being asked to: that takes well under a second.
+COUNTED_UNASKED = 16 << 20
+
+
+def command(
+    trace: TraceArgument = None,
+    count: Annotated[
+        bool, typer.Option("--count", help="Count events and outputs also in a large file; reads all of it.")
+    ] = False,
+    json: JsonOption = False,
+) -> int:
+    """Show what a recording holds: guest, machine, length, how it ended, what is embedded, and its head.
+
+    The head is the hash that names the whole recording; `vmrec verify --head` checks it. A recording holds the guest's
+    program, everything typed at its console, and pages of its memory: whoever gets the file gets these.
+
+    Exit status: 0, or 2 if the recording is damaged where it was read; `vmrec verify` reads all of it.
+
+    \b
+    Examples:
+      vmrec info
+      vmrec info race-1.vmrec --json
+    """
+    path = trace_path(trace)
+    with TraceReader(path) as reader:
+        report = _look_at(reader, count or reader.size <= COUNTED_UNASKED)
+    if json:
+        print_json("info", report)
+    else:
+        write(columns([(name, text) for name, text in _lines(report)]))
+    return 0
+
+
+def _look_at(reader: TraceReader, count: bool) -> dict[str, Any]:
+    header = reader.header
+    guest = header["guest"]
+    report: dict[str, Any] = {
+        "path": reader.path,
+        "size": reader.size,
+        "closed": reader.closed,
+        "torn_at": reader.torn_at,
+        "format_version": header["version"],
+        "guest": {"name": guest["name"], "size": len(guest["elf"]), "hash": guest["hash"]},
+        "machine": header["machine"],
+        "capture": header["capture"],
+        "seed": header["seed"],
+        "chaos": header["chaos"],
+        "recorder": header["recorder"],
+        "created": header["created"],
+        "last_position": reader.last_position,
+        "end": reader.end,
+        "frames": len(reader.frames),
+        "digests": len(reader.digests),
+        "checkpoints": len(reader.checkpoints),
+        "counts": None,
+        "head": reader.head,
+    }
+    if count:
+        records: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
+        for record in reader.records():
+            records[record.kind] += 1
+            sizes[record.kind] += len(getattr(record, "data", b""))
+        report["counts"] = {
+            kind: {"records": records[kind], "bytes": sizes[kind]} for kind in (*EVENT_KINDS, *OUTPUT_KINDS)
+        }
+    return report
+
+
+def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """The report as (name, text) for people."""
+    guest, machine, end = report["guest"], report["machine"], report["end"]
+    state = "closed" if report["closed"] else "not closed: its recorder is at work, or died"
+    if report["torn_at"] is not None:
+        state += f"; torn at byte {report['torn_at']}"
+    lines = [
+        ("recording", f"{report['path']}, {size(report['size'])}, {state}"),
+        ("guest", f"{guest['name']}, {size(guest['size'])}, blake3 {guest['hash'].hex()[:16]}…"),
+        ("machine", _machine(machine)),
+        ("recorded", f"{report['created']} by {report['recorder']}"),
+        ("capture", report["capture"]),
+        ("seed", _seeds(report)),
+        ("length", quantity(report["last_position"]) + " steps" + _retired(end)),
+        ("ended", _ending(end)),
+        (
+            "holds",
+            f"{plural(report['frames'], 'frame')}, {plural(report['digests'], 'digest')}, "
+            f"{plural(report['checkpoints'], 'checkpoint')}",
+        ),
+    ]
+    if report["counts"] is None:
+        lines.append(("events", "not counted in a file of this size; --count counts them"))
+    else:
+        lines.append(("events", _counted(report["counts"], EVENT_KINDS)))
+        lines.append(("outputs", _counted(report["counts"], OUTPUT_KINDS)))
+    lines.append(("head", report["head"].hex()))
+    return lines
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    ram = machine.get("ram_size")
+    memory = f"{size(ram)} RAM" if isinstance(ram, int) else "unknown RAM"
+    parts = (machine.get("isa", "unknown isa"), memory, f"{machine.get('time_rule', 'unknown')} time")
+    return f"{', '.join(map(str, parts))}, machine revision {machine.get('revision', 'unknown')}"
+
+
+def _seeds(report: dict[str, Any]) -> str:
+    seed = "none" if report["seed"] is None else str(report["seed"])
+    return seed if report["chaos"] is None else f"{seed}, chaos {report['chaos']}"
+
+
+def _retired(end: dict[str, Any] | None) -> str:
+    return f", {quantity(end['icount'])} instructions" if end and end["icount"] is not None else ""
+
+
+def _ending(end: dict[str, Any] | None) -> str:
+    if end is None:
+        return "the recorder did not write how"
+    code = end["exit_code"]
+    return str(end["reason"]) + ("" if code is None else f", exit code {code}")
+
+
+def _counted(counts: dict[str, Any], kinds: dict[str, Any]) -> str:
+    """For example "2 input (5 B), 1 entropy (4 B)"."""
+    parts = []
+    for kind in kinds:
+        count = counts[kind]
+        if count["records"]:
+            held = f" ({size(count['bytes'])})" if count["bytes"] else ""
+            parts.append(f"{quantity(count['records'])} {kind}{held}")
+    return ", ".join(parts) or "none"

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The recorder: a live run's history, written to a trace by a second thread.
+
+    LiveRun ──▶ TraceSink (this thread: collects) ──▶ queue of batches ──▶ TraceWriter (its own thread: compresses)
+
+The run never waits for the disk, unless the queue is full. What goes wrong in the writer comes out of the next call
+here, at the latest of `close`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from vmrec import __version__
+from vmrec.events import Event
+from vmrec.machine.board import GRID, PAGE_SIZE
+from vmrec.machine.machine import Captured, Machine
+from vmrec.record.session import Ended
+from vmrec.trace.codec import pack
+from vmrec.trace.writer import TraceWriter
+
+__all__ = ["TraceSink", "make_header"]
+
+#: Batches that may wait for the writer. A batch of rows is some 2 MiB.
+QUEUE_MAX = 8
+#: Packed bytes that are handed over without waiting for the next tick.
+BATCH_BYTES = 512 << 10
+#: Checkpoints are at least this far apart; further, if much of RAM changes (a position's worth of page content must
+#: not cost more than the log). Both depend on machine state only.
+CHECKPOINT_STEPS = 1 << 26
+CHECKPOINT_STEPS_PER_PAGE = 1 << 17
+CHECKPOINT_STEPS_MAX = 1 << 30
+
+
+def make_header(
+    machine: Machine, *, capture: str, seed: int | None, chaos: int | None, created: str
+) -> dict[str, Any]:
+    """The header of a recording that `machine` is about to make. `created`: wall-clock time, for people only."""
+    guest = machine.guest
+    return {
+        "machine": machine.config.to_dict(),
+        "guest": {"name": guest.name, "elf": guest.data, "hash": guest.hash},
+        "capture": capture,
+        "seed": seed,
+        "chaos": chaos,
+        "recorder": f"vmrec {__version__}",
+        "created": created,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Packed objects for one `TraceWriter.append`."""
+
+    packed: bytes
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    hash: bytes
+    content: bytes
+
+
+class TraceSink:
+    """A `vmrec.record.session.Sink` that writes a trace. `close` must be called, `abort` after an error."""
+
+    def __init__(self, writer: TraceWriter) -> None:
+        self.writer = writer
+        self.events = 0
+        self.outputs_bytes = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vmrec-writer")
+        self._running: deque[Future[None]] = deque()
+        self._batch: list[_Piece | _Page] = []
+        self._small: list[bytes] = []
+        self._small_first = 0
+        self._size = 0
+        self._last = 0
+        self._checkpoint = 0
+        self.overhead_ns = 0
+
+    # --- the Sink ---
+
+    def outputs(self, packed: bytes, position: int) -> None:
+        """Outputs of steps before `position`."""
+        self.outputs_bytes += len(packed)
+        self._add_small(packed, position)
+
+    def event(self, event: Event) -> None:
+        """An event at its position."""
+        self.events += 1
+        self._add_small(pack(event.wire()), event.position)
+
+    def observe(self, machine: Machine) -> None:
+        """Digest, and now and then a checkpoint, at a grid position."""
+        begin = time.perf_counter_ns()
+        digest = machine.digest()
+        self._add(pack(["digest", machine.position, digest.to_dict()]), machine.position, machine.position)
+        pages = machine.changed_pages
+        distance = max(CHECKPOINT_STEPS, min(pages * CHECKPOINT_STEPS_PER_PAGE, CHECKPOINT_STEPS_MAX))
+        if machine.position - self._checkpoint >= distance // GRID * GRID:
+            self._write_checkpoint(machine)
+        if self._size >= BATCH_BYTES:
+            self._hand_over(flush=False)
+        self.overhead_ns += time.perf_counter_ns() - begin
+
+    def rows(self, captured: Captured) -> None:
+        """Captured rows, as they come from the native core."""
+        prefix = b"\x94" + pack("rows") + pack(captured.first) + pack(captured.last)
+        self._end_small()
+        self._batch.append(_Piece(prefix + captured.columns, captured.first, max(self._last, captured.last)))
+        self._last = max(self._last, captured.last)
+        self._size += len(captured.columns)
+        if self._size >= BATCH_BYTES:
+            self._hand_over(flush=False)
+
+    def tick(self, machine: Machine) -> None:
+        """Everything so far goes to disk, and that nothing else has happened."""
+        self._add(b"", machine.position, machine.position)
+        self._hand_over(flush=True)
+
+    # --- the end ---
+
+    def close(self, machine: Machine, ended: Ended) -> None:
+        """Writes the last digest and how the run ended, and closes the trace."""
+        position = machine.position
+        digest = machine.digest()
+        self._add(pack(["digest", position, digest.to_dict()]), position, position)
+        end: Mapping[str, Any] = {
+            "reason": ended.reason,
+            "exit_code": ended.exit_code,
+            "icount": ended.icount,
+            "stopped": machine.stopped,
+        }
+        self._add(pack(["end", position, end]), position, position)
+        self._hand_over(flush=True)
+        try:
+            self._wait(0)
+            self._thread.submit(self.writer.close).result()
+        finally:
+            self._thread.shutdown()
+
+    def abort(self) -> None:
+        """Closes the trace as it is, after an error."""
+        self._thread.shutdown(cancel_futures=True)
+        self.writer.abort()
+
+    # --- collecting ---
+
+    def _add_small(self, packed: bytes, position: int) -> None:
+        if not self._small:
+            self._small_first = self._last
+        self._small.append(packed)
+        self._size += len(packed)
+        self._last = max(self._last, position)
+        if self._size >= BATCH_BYTES:
+            self._hand_over(flush=False)
+
+    def _end_small(self) -> None:
+        if self._small:
+            self._batch.append(_Piece(b"".join(self._small), self._small_first, self._last))
+            self._small.clear()
+
+    def _add(self, packed: bytes, first: int, last: int) -> None:
+        self._end_small()
+        self._batch.append(_Piece(packed, min(first, self._last), last))
+        self._last = max(self._last, last)
+        self._size += len(packed)
+
+    def _write_checkpoint(self, machine: Machine) -> None:
+        pages = machine.take_changed()
+        self._end_small()
+        for index, hash_ in pages.items():
+            self._batch.append(_Page(hash_, machine.page(index)))
+            self._size += PAGE_SIZE
+        changed = [[index, hash_] for index, hash_ in pages.items()]
+        self._add(
+            pack(["checkpoint", machine.position, machine.state(), changed]), machine.position, machine.position
+        )
+        self._checkpoint = machine.position
+
+    def _hand_over(self, *, flush: bool) -> None:
+        self._end_small()
+        batch, self._batch, self._size = self._batch, [], 0
+        self._wait(QUEUE_MAX - 1)
+        self._running.append(self._thread.submit(self._write, batch, flush))
+
+    def _wait(self, most: int) -> None:
+        while self._running and (len(self._running) > most or self._running[0].done()):
+            self._running.popleft().result()
+
+    def _write(self, batch: list[_Piece | _Page], flush: bool) -> None:
+        for piece in batch:
+            if isinstance(piece, _Page):
+                self.writer.append_page(piece.hash, piece.content)
+            else:
+                self.writer.append(piece.packed, piece.first, piece.last)
+        if flush:
+            self.writer.flush()

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A live run: the world's events are given to a machine as they come, and what happened to a sink.
+
+    InputPlan ─┐                      ┌──▶ console (bytes, as the guest prints)
+    entropy ───┼──▶ LiveRun ⇄ Machine ┤
+    clock ─────┘                      └──▶ Sink: events, outputs, observations, rows
+
+`vmrec run` and `vmrec record` are this loop with different sinks, so that recording is nothing but writing down.
+
+The order at one position (also in replay/player.py): outputs of earlier steps, then observations at a grid position,
+then events. Two rules make waits replayable, where positions stand still: a wait that ends early is logged as an
+`Idle` event before the input; and when a wait was ended by its deadline, which is not logged, no event is given at
+that position any more. So a replay that finds the machine waiting knows: an event at this position ends the wait, or
+else the deadline does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+from vmrec.events import Clock, Entropy, Event, Idle, Input
+from vmrec.machine.board import GRID
+from vmrec.machine.machine import Captured, Exit, Machine
+from vmrec.record.sources import ChaosClock, HostClock, InputPlan, LiveInput, SeededEntropy
+from vmrec.record.terminal import Key
+from vmrec.trace.codec import unpack_stream
+
+__all__ = ["Ended", "LiveRun", "Sink", "World", "console_bytes"]
+
+#: How often, at least, a live run comes back from the machine: for flushing, live input and the host's clock.
+TICK_SECONDS = 0.2
+HOST_CLOCK_TICK_SECONDS = 0.001
+_NS = 1_000_000_000
+
+
+class Sink(Protocol):
+    """Where a live run's history goes. Every call comes in the order of positions."""
+
+    def outputs(self, packed: bytes, position: int) -> None:
+        """Outputs of steps before `position`, as msgpack objects (maybe none)."""
+
+    def event(self, event: Event) -> None:
+        """An event was given to the machine."""
+
+    def observe(self, machine: Machine) -> None:
+        """The machine stands at a grid position."""
+
+    def rows(self, captured: Captured) -> None:
+        """Captured rows."""
+
+    def tick(self, machine: Machine) -> None:
+        """Some time has passed: a good moment to write."""
+
+
+class NoSink:
+    """Remembers nothing."""
+
+    def outputs(self, packed: bytes, position: int) -> None:
+        """Nothing to do."""
+
+    def event(self, event: Event) -> None:
+        """Nothing to do."""
+
+    def observe(self, machine: Machine) -> None:
+        """Nothing to do."""
+
+    def rows(self, captured: Captured) -> None:
+        """Nothing to do."""
+
+    def tick(self, machine: Machine) -> None:
+        """Nothing to do."""
+
+
+@dataclass(slots=True)
+class World:
+    """Everything outside the machine that may come in."""
+
+    entropy: SeededEntropy
+    inputs: InputPlan = field(default_factory=InputPlan)
+    clock: HostClock | ChaosClock | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a live run ended.
+
+    `reason`: poweroff, reset, waiting-for-ever, trap-loop (the machine's own), max-insns, interrupted or quit.
+    `seconds`: host time in all, `machine_seconds` of it inside the machine, `waited_seconds` of it in waits.
+    """
+
+    reason: str
+    exit_code: int
+    position: int
+    icount: int
+    seconds: float
+    machine_seconds: float
+    waited_seconds: float
+
+
+class Ticker:
+    """Calls `attention` again and again from a thread, as long as the context lasts."""
+
+    def __init__(self, seconds: float, attention: Callable[[], None]) -> None:
+        self._seconds = seconds
+        self._attention = attention
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="vmrec-ticker", daemon=True)
+
+    def _run(self) -> None:
+        while not self._done.wait(self._seconds):
+            self._attention()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+
+
+class LiveRun:
+    """One run of `machine` in `world`. `interrupt` may be called from a signal handler or another thread."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        world: World,
+        *,
+        sink: Sink | None = None,
+        console: Callable[[bytes], None] | None = None,
+        max_insns: int | None = None,
+        capture: bool = False,
+        help_key: Callable[[], None] | None = None,
+    ) -> None:
+        self.machine = machine
+        self.world = world
+        self.sink: Sink = sink or NoSink()
+        self._console = console
+        self._max_insns = max_insns
+        self._capture = capture
+        self._help_key = help_key
+        self._next_grid = (machine.position // GRID + 1) * GRID
+        self._interrupted: str | None = None
+        self._machine_ns = 0
+        self._waited_ns = 0
+        self._ticked = 0
+        self._planned: tuple[int, int] | None = None
+        self._wait_began: tuple[int, int] | None = None
+        self._pause = threading.Event()
+
+    def interrupt(self, reason: str = "interrupted") -> None:
+        """Ends the run at the next step boundary that the machine comes back at."""
+        self._interrupted = reason
+        self.machine.set_attention()
+        self._pause.set()
+        if isinstance(self.world.inputs.source, LiveInput):
+            self.world.inputs.source.wake()
+
+    def run(self) -> Ended:
+        """Runs to the end. Raises what the sink raises (TraceError when the disk is full)."""
+        machine = self.machine
+        begin = time.perf_counter_ns()
+        tick = HOST_CLOCK_TICK_SECONDS if isinstance(self.world.clock, HostClock) else TICK_SECONDS
+        if self._capture:
+            machine.start_capture()
+        with Ticker(tick, machine.set_attention):
+            reason = self._loop()
+        self._take_rows(close=True)
+        self._drain()
+        return Ended(
+            reason,
+            machine.exit_code,
+            machine.position,
+            machine.icount,
+            (time.perf_counter_ns() - begin) / _NS,
+            self._machine_ns / _NS,
+            self._waited_ns / _NS,
+        )
+
+    # --- the loop ---
+
+    def _loop(self) -> str:
+        machine = self.machine
+        wanted = False
+        while True:
+            until = self._give_events(wanted=wanted)
+            if self._interrupted:
+                return self._interrupted
+            before = time.perf_counter_ns()
+            exit_ = machine.run(until)
+            after = time.perf_counter_ns()
+            self._machine_ns += after - before
+            self._drain()
+            if machine.position == self._next_grid:
+                self._observe()
+            if after - self._ticked > TICK_SECONDS * _NS:
+                self._ticked = after
+                self._take_rows()
+                self.sink.tick(machine)
+            wanted = exit_ is Exit.RX_WANTED
+            match exit_:
+                case Exit.STOPPED:
+                    return str(machine.stop_reason)
+                case Exit.PULL:
+                    self._supply()
+                case Exit.CAPTURE_FULL:
+                    self._take_rows()
+                case Exit.WAITING:
+                    if not self._wait():
+                        return "waiting-for-ever"
+                case _:
+                    pass
+            if self._max_insns is not None and machine.icount >= self._max_insns:
+                return "max-insns"
+
+    def _drain(self) -> None:
+        outputs = self.machine.take_outputs()
+        if outputs:
+            self.sink.outputs(outputs, self.machine.position)
+            if self._console is not None:
+                self._console(console_bytes(outputs))
+
+    def _observe(self) -> None:
+        self._take_rows(close=True, fresh=True)
+        self.sink.observe(self.machine)
+        self._next_grid += GRID
+
+    def _take_rows(self, *, close: bool = False, fresh: bool = False) -> None:
+        if self._capture:
+            captured = self.machine.take_captured(close=close, fresh=fresh)
+            if captured is not None:
+                self.sink.rows(captured)
+
+    def _supply(self) -> None:
+        machine = self.machine
+        event = Entropy(machine.position, self.world.entropy.pull(machine.pull_size))
+        self.sink.event(event)
+        machine.supply(event)
+
+    def _push(self, event: Input | Clock | Idle) -> None:
+        self.sink.event(event)
+        self.machine.push(event)
+
+    # --- events at the current position ---
+
+    def _give_events(self, *, wanted: bool) -> int:
+        """Gives what is due; returns how far the machine may run before something else is."""
+        machine, inputs = self.machine, self.world.inputs
+        self._take_keys()
+        may_push = machine.position != machine.woke_position
+        until = self._next_grid
+        if may_push:
+            until = min(until, self._give_clock())
+            data = inputs.take(machine.position, machine.uart_room, wanted=wanted)
+            if data:
+                self._push_input(data)
+        else:
+            until = machine.position + 1
+        machine.rx_paced = inputs.paced
+        machine.auto_idle = not inputs.live and inputs.scripted.exhausted and self.world.clock is None
+        scheduled = inputs.next_position()
+        if scheduled is not None:
+            until = min(until, max(scheduled, machine.position + 1))
+        if self._max_insns is not None:
+            until = min(until, machine.position + max(self._max_insns - machine.icount, 1))
+        return until
+
+    def _give_clock(self) -> int:
+        """Sets guest time where it is due; returns the position of the next step of the clock."""
+        machine, clock = self.machine, self.world.clock
+        if isinstance(clock, HostClock):
+            self._set_clock(clock.ticks())
+        elif isinstance(clock, ChaosClock):
+            machine.watch_deadline = True
+            if self._planned is not None and self._planned[0] <= machine.position:
+                self._set_clock(self._planned[1])
+            self._planned = clock.next_step(machine.position, machine.clock_ticks, machine.clock_deadline)
+            return self._planned[0]
+        return self._next_grid
+
+    def _set_clock(self, ticks: int) -> None:
+        if ticks > self.machine.clock_ticks:
+            self._push(Clock(self.machine.position, ticks))
+
+    def _take_keys(self) -> None:
+        source = self.world.inputs.source
+        if isinstance(source, LiveInput):
+            for key in source.take_keys():
+                if key is Key.QUIT:
+                    self._interrupted = "quit"
+                elif self._help_key is not None:
+                    self._help_key()
+
+    # --- waits ---
+
+    def _wait(self) -> bool:
+        """Ends the wait that the machine is in, or waits a while. False if it will never end."""
+        machine, inputs, clock = self.machine, self.world.inputs, self.world.clock
+        deadline = machine.deadline_steps()
+        if inputs.live or (isinstance(clock, HostClock) and deadline is not None):
+            return self._wait_in_host_time(deadline)
+        return self._end_wait() or self._give_script()
+
+    def _end_wait(self) -> bool:
+        """Lets guest time pass to the deadline. False if there is none."""
+        machine, clock = self.machine, self.world.clock
+        if clock is None:
+            return machine.idle_to_deadline()
+        deadline = machine.clock_deadline if machine.deadline_steps() is not None else None
+        ticks = (
+            clock.end_wait(machine.position, machine.clock_ticks, deadline)
+            if isinstance(clock, ChaosClock)
+            else max(clock.ticks(), deadline or 0)
+        )
+        if ticks is None or deadline is None:
+            return False
+        self._planned = None
+        self._set_clock(ticks)
+        return True
+
+    def _give_script(self) -> bool:
+        """Nothing else can end the wait: what is scripted for later comes now."""
+        machine, scripted = self.machine, self.world.inputs.scripted
+        due = scripted.next_position()
+        if due is None or machine.position == machine.woke_position:
+            return False
+        data = scripted.take(max(due, machine.position), machine.uart_room)
+        if data:
+            self._push(Input(machine.position, data))
+        return bool(data)
+
+    def _wait_in_host_time(self, deadline: int | None) -> bool:
+        """Waits for input, the deadline, a signal or a while, whatever comes first."""
+        source = self.world.inputs.source
+        if self._wait_began is None or self._wait_began[0] != self.machine.position:
+            self._wait_began = (self.machine.position, time.perf_counter_ns())
+        begin = time.perf_counter_ns()
+        left = None if deadline is None else deadline - (begin - self._wait_began[1])
+        timeout = TICK_SECONDS if left is None else max(min(left / _NS, TICK_SECONDS), 0.0)
+        if isinstance(source, LiveInput) and not source.exhausted:
+            came = source.wait(timeout)
+        else:
+            came = self._pause.wait(timeout)
+        now = time.perf_counter_ns()
+        self._waited_ns += now - begin
+        if not came and deadline is not None and now - self._wait_began[1] >= deadline:
+            self._wait_began = None
+            self._end_wait()
+        return True
+
+    def _push_input(self, data: bytes) -> None:
+        """Gives console bytes, and before them the time that the guest has waited for them."""
+        machine = self.machine
+        if machine.waiting and self._wait_began is not None and self.world.clock is None:
+            deadline = machine.deadline_steps()
+            idle = time.perf_counter_ns() - self._wait_began[1]
+            idle = idle if deadline is None else min(idle, max(deadline - 1, 0))
+            if idle > 0:
+                self._push(Idle(machine.position, idle))
+        self._wait_began = None
+        self._push(Input(machine.position, data))
+
+
+def console_bytes(outputs: bytes) -> bytes:
+    """The console bytes among packed outputs."""
+    return b"".join(output[2] for output in unpack_stream(outputs) if output[0] == "console")

@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The player: a machine that is given a trace's events, and whose outputs and digests are compared with it.
+
+    TraceReader ──events──▶ Machine ──outputs, digests──▶ compared
+                ──rows────▶ (check mode of the native core)
+
+The order at one position is that of record/session.py: outputs of earlier steps, then observations at a grid
+position, then events. A wait that no event of the trace ends at its position is ended by its deadline, as it was in
+the recording.
+
+A player starts at position 0 or at a checkpoint, and only goes forward; whoever wants to go back makes another one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from vmrec.errors import TraceError, UsageError
+from vmrec.events import Clock, Entropy, Event, Idle, Input, from_wire
+from vmrec.guest.elf import Guest, parse_guest
+from vmrec.machine.board import GRID, MachineConfig
+from vmrec.machine.machine import Engine, Exit, Machine
+from vmrec.machine.rows import Columns
+from vmrec.replay.divergence import Divergence
+from vmrec.trace.codec import unpack_stream
+from vmrec.trace.layout import RECORD_KINDS
+from vmrec.trace.objects import CheckpointMark
+from vmrec.trace.reader import TraceReader
+
+__all__ = ["Player", "trace_config", "trace_guest"]
+
+#: Outputs read ahead while looking for the next event.
+LOOK_AHEAD = 4096
+_FAR = 2**64 - 1
+
+
+def trace_config(trace: TraceReader) -> MachineConfig:
+    """The machine that made the trace. Raises TraceError if this vmrec does not have it."""
+    try:
+        return MachineConfig.from_dict(trace.header["machine"])
+    except UsageError as error:
+        raise TraceError(trace.path, 0, f"cannot be replayed: {error}") from error
+
+
+def trace_guest(trace: TraceReader) -> Guest:
+    """The guest embedded in the trace. Raises GuestError if it is damaged, TraceError if it is another one."""
+    header = trace.header["guest"]
+    guest = parse_guest(header["elf"], header["name"])
+    if guest.hash != header["hash"]:
+        raise TraceError(trace.path, 0, "holds another guest than its header says; record it again")
+    return guest
+
+
+class _Feed:
+    """The trace's events and outputs, one look ahead at a time, in the order of the file."""
+
+    def __init__(self, trace: TraceReader, first: int) -> None:
+        self._objects = self._read(trace, first)
+        self._ahead: deque[list[Any]] = deque()
+        self._fill()
+
+    @staticmethod
+    def _read(trace: TraceReader, first: int) -> Iterator[list[Any]]:
+        for _, obj in trace.objects(trace.frame_at(first), RECORD_KINDS):
+            if obj[1] >= first:
+                yield obj
+
+    def _fill(self) -> None:
+        while not self._ahead:
+            obj = next(self._objects, None)
+            if obj is None:
+                return
+            self._ahead.append(obj)
+
+    def peek(self) -> list[Any] | None:
+        """The next object, None at the end."""
+        self._fill()
+        return self._ahead[0] if self._ahead else None
+
+    def next(self) -> list[Any]:
+        """Takes the object that `peek` showed."""
+        return self._ahead.popleft()
+
+    def barrier(self) -> int:
+        """How far the machine may run: the next event's position, or where the look-ahead ends."""
+        for at, obj in enumerate(self._ahead):
+            if obj[0] not in ("console", "stop"):
+                return int(obj[1])
+            if at >= LOOK_AHEAD:
+                return int(obj[1]) + 1
+        while len(self._ahead) < LOOK_AHEAD:
+            obj = next(self._objects, None)
+            if obj is None:
+                return _FAR
+            self._ahead.append(obj)
+            if obj[0] not in ("console", "stop"):
+                return int(obj[1])
+        return int(self._ahead[-1][1]) + 1
+
+
+class Player:
+    """Replays `trace` from `checkpoint` (from the start if None). A context manager.
+
+    `console` gets the guest's console bytes. With `check_rows` each step of a full trace is compared with its row.
+    Raises TraceError or GuestError if the trace cannot be replayed here.
+    """
+
+    def __init__(
+        self,
+        trace: TraceReader,
+        *,
+        checkpoint: CheckpointMark | None = None,
+        console: Callable[[bytes], None] | None = None,
+        check_rows: bool = False,
+        engine: Engine = "auto",
+    ) -> None:
+        self.trace = trace
+        self.config = trace_config(trace)
+        self.guest = trace_guest(trace)
+        self.machine = Machine(self.config, self.guest)
+        self._console = console
+        self._engine: Engine = engine
+        self._digests = {mark.position: mark for mark in trace.digests}
+        self._end = trace.end
+        self._rows: Iterator[list[Any]] | None = None
+        self._row_limit = _FAR
+        self.divergence: Divergence | None = None
+        self.last_good = 0
+        self.compared = 0  # outputs and digests that agreed
+        self.rows_checked = 0  # steps whose rows agreed
+        try:
+            if checkpoint is not None:
+                self._restore(checkpoint)
+            first = self.machine.position
+            self.last_good = first
+            self._feed = _Feed(trace, first)
+            self._next_grid = (first // GRID + 1) * GRID
+            if check_rows and trace.header["capture"] == "full":
+                self._rows = trace.rows(first)
+                self._next_rows()
+        except BaseException:
+            self.machine.close()
+            raise
+
+    def _restore(self, checkpoint: CheckpointMark) -> None:
+        state, _ = self.trace.checkpoint(checkpoint)
+        try:
+            for index, content in self.trace.contents(checkpoint):
+                self.machine.set_page(index, content)
+            self.machine.set_state(state)
+        except UsageError as error:
+            raise TraceError(self.trace.path, None, f"the checkpoint at {checkpoint.position}: {error}") from error
+        if self.machine.position != checkpoint.position:
+            raise TraceError(self.trace.path, None, f"the checkpoint at {checkpoint.position} holds another position")
+
+    def close(self) -> None:
+        """Gives the machine back."""
+        self.machine.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def last_position(self) -> int:
+        """The last position that the trace covers."""
+        return self.trace.last_position
+
+    def run(self) -> Divergence | None:
+        """Replays to the end of the trace and compares how it ended."""
+        divergence = self.run_to(self.last_position)
+        if divergence is None and self._end is not None and self._end.get("stopped"):
+            divergence = self._finish()
+        return divergence or self._compare_end()
+
+    def run_to(self, position: int) -> Divergence | None:
+        """Replays until `position` (not beyond the trace) and returns the divergence met, if any.
+
+        At `position` itself, events have not been given yet. Raises UsageError for a position that is behind.
+        """
+        if position < self.machine.position:
+            raise UsageError(f"the player is at {self.machine.position} and cannot go back to {position}")
+        target = min(position, self.last_position)
+        while self.divergence is None and self.machine.position < target and not self.machine.stopped:
+            self._advance(target)
+        return self.divergence
+
+    # --- one stretch ---
+
+    def _advance(self, target: int) -> None:
+        machine = self.machine
+        if not self._give_events():
+            return
+        until = min(target, self._next_grid, max(self._feed.barrier(), machine.position + 1), self._row_limit)
+        exit_ = machine.run(until, engine=self._engine)
+        self._compare_outputs()
+        if self.divergence is not None:
+            return
+        if exit_ is Exit.DIVERGED:
+            self._row_differs()
+            return
+        if machine.position == self._row_limit:
+            self._end_rows()
+        if machine.position == self._next_grid:
+            self._observe()
+        if exit_ is Exit.PULL:
+            self._supply()
+        elif exit_ is Exit.WAITING:
+            self._diverge("event", None, "waiting", "the guest waits for an event that the trace does not have")
+        elif exit_ is Exit.STOPPED and machine.position < self.last_position:
+            self._diverge("end", self.last_position, machine.position, f"the machine stopped: {machine.stop_reason}")
+
+    def _finish(self) -> Divergence | None:
+        """The recording ended with the machine's own stop: it must come now, without a further step."""
+        machine = self.machine
+        if not machine.stopped and self._give_events():
+            machine.run(machine.position + 1, engine=self._engine)
+            self._compare_outputs()
+        return self.divergence
+
+    def _give_events(self) -> bool:
+        """Gives all events at the current position. False if the trace's next event lies behind."""
+        machine = self.machine
+        while (obj := self._feed.peek()) is not None and obj[1] <= machine.position:
+            event = self._event(obj)
+            if event is None or isinstance(event, Entropy):
+                return True
+            if event.position < machine.position:
+                self._diverge("event", event.wire(), None, f"the trace has an event for {event.position} here")
+                return False
+            self._feed.next()
+            taken = machine.push(event)
+            if isinstance(event, Input) and taken != len(event.data):
+                self._diverge("event", event.wire(), taken, "the receiver took fewer bytes than recorded")
+                return False
+        return True
+
+    def _event(self, obj: list[Any]) -> Event | None:
+        try:
+            record = from_wire(obj)
+        except ValueError as error:
+            raise TraceError(self.trace.path, None, f"at position {obj[1]}: {error}") from error
+        return record if isinstance(record, Input | Clock | Idle | Entropy) else None
+
+    def _supply(self) -> None:
+        machine = self.machine
+        obj = self._feed.peek()
+        event = None if obj is None else self._event(obj)
+        if not isinstance(event, Entropy) or event.position != machine.position:
+            self._diverge("event", obj, "entropy", "the guest pulls entropy where the trace has none")
+        elif len(event.data) != machine.pull_size:
+            self._diverge("event", len(event.data), machine.pull_size, "the guest pulls another number of bytes")
+        else:
+            self._feed.next()
+            machine.supply(event)
+
+    # --- comparing ---
+
+    def _compare_outputs(self) -> None:
+        packed = self.machine.take_outputs()
+        if not packed:
+            return
+        console = []
+        for actual in unpack_stream(packed):
+            expected = self._feed.peek()
+            if expected is not None and expected[0] not in ("console", "stop"):
+                expected = None
+            if expected != actual and self.divergence is None:
+                self._diverge("output", expected, actual, "the guest's output differs", actual[1])
+                break
+            if self.divergence is None:
+                self._feed.next()
+                self.compared += 1
+            if actual[0] == "console":
+                console.append(actual[2])
+        if self._console is not None and console:
+            self._console(b"".join(console))
+
+    def _missed_output(self, before: int) -> bool:
+        """Does the trace have an output before this position that the replay did not make?"""
+        obj = self._feed.peek()
+        if obj is None or obj[0] not in ("console", "stop") or obj[1] >= before:
+            return False
+        self._diverge("output", obj, None, "an output of the recording was not made", obj[1])
+        return True
+
+    def _observe(self) -> None:
+        position = self.machine.position
+        self._next_grid += GRID
+        if self._missed_output(position):
+            return
+        mark = self._digests.get(position)
+        if mark is not None:
+            self._compare_digest(mark.value)
+
+    def _compare_digest(self, expected: bytes) -> None:
+        digest = self.machine.digest()
+        if digest.value == expected:
+            self.compared += 1
+            self.last_good = digest.position
+        else:
+            self._diverge("digest", expected, digest.value, "the machine's state differs from the recorded digest")
+
+    def _compare_end(self) -> Divergence | None:
+        machine = self.machine
+        if self.divergence is not None:
+            return self.divergence
+        if self._rows is not None and not self._end_last_rows():
+            return self.divergence
+        if self._missed_output(_FAR):
+            return self.divergence
+        mark = self._digests.get(machine.position)
+        if self._end is not None and mark is not None and machine.position == self.last_position:
+            self._compare_digest(mark.value)
+        return self.divergence
+
+    def _diverge(self, kind: str, expected: Any, actual: Any, message: str, position: int | None = None) -> None:
+        if self.divergence is None:
+            at = self.machine.position if position is None else position
+            self.divergence = Divergence(kind, at, self.last_good, expected, actual, message, self.machine.pc)
+
+    # --- rows ---
+
+    def _next_rows(self) -> None:
+        """Takes up the next rows object of the trace, or none."""
+        lib, vm, ffi = self.machine.native
+        assert self._rows is not None
+        obj = next(self._rows, None)
+        if obj is None:
+            self._row_limit = _FAR
+            return
+        if obj[1] != self.machine.position:
+            raise TraceError(self.trace.path, None, f"has no rows for the steps {self.machine.position} to {obj[1]}")
+        try:
+            columns = Columns.unpack(obj[3])
+        except UsageError as error:
+            raise TraceError(self.trace.path, None, f"rows at position {obj[1]}: {error}") from error
+        for number, block in columns.definitions:
+            if number == 0:
+                lib.vm_check_forget(vm)
+            if lib.vm_check_define(vm, number, block.pc, block.steps, block.trap, block.code, len(block.code)):
+                raise TraceError(self.trace.path, None, f"rows at position {obj[1]}: block {number} out of order")
+        if lib.vm_check_begin(
+            vm, columns.ids, columns.blocks, columns.addresses, columns.values, columns.accesses
+        ):
+            raise TraceError(self.trace.path, None, f"rows at position {obj[1]}: a block that is not defined")
+        self._row_limit = obj[2]
+
+    def _end_rows(self) -> None:
+        lib, vm, _ = self.machine.native
+        if lib.vm_check_end(vm):
+            self.rows_checked = self._row_limit
+            self._next_rows()
+        else:
+            self._row_differs()
+
+    def _end_last_rows(self) -> bool:
+        lib, vm, _ = self.machine.native
+        if self._row_limit != _FAR:
+            if lib.vm_check_end(vm):
+                self.rows_checked = self.machine.position
+            else:
+                self._row_differs()
+                return False
+        return True
+
+    def _row_differs(self) -> None:
+        lib, vm, ffi = self.machine.native
+        result = ffi.new("check_result *")
+        lib.vm_check_result(vm, result)
+        what = ("", "path", "access address", "access value", "trap", "number of rows")[result.what]
+        self.divergence = Divergence(
+            "row",
+            int(result.position),
+            self.last_good,
+            int(result.expected),
+            int(result.actual),
+            f"the executed row differs from the captured one: {what}",
+            int(result.pc),
+        )
