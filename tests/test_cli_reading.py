@@ -129,7 +129,9 @@ def test_ls_in_json(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_ls_says_when_there_is_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ls"]) == 0
-    assert capsys.readouterr() == ("", "There is no recording in .. `vmrec record GUEST` makes one.\n")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "There is no recording in the current directory. `vmrec record GUEST` makes one.\n"
     assert "absent: cannot be read: No such file" in run(capsys, "ls", "absent", status=2)
 
 

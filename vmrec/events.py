@@ -96,7 +96,7 @@ class Console(Record):
 
 @dataclass(frozen=True, slots=True)
 class Stop(Record):
-    """The machine ended its own run: `reason` is poweroff, reset, waiting-for-ever or trap-loop; `code` the exit code."""
+    """The machine ended its own run: `reason` poweroff, reset, waiting-for-ever or trap-loop; `code` the exit code."""
 
     kind: ClassVar[str] = "stop"
     reason: str

@@ -143,9 +143,9 @@ def _extension() -> Iterator[Check]:
 
 
 def _probes() -> Iterator[Check]:
-    """What `vmrec.machine.cpu.probes` finds out about the engine's behaviour that vmrec relies on."""
+    """What `vmrec.machine.probes.probes` finds out about the engine's behaviour that vmrec relies on."""
     try:
-        from vmrec.machine.cpu import probes
+        from vmrec.machine.probes import probes
 
         for name, good, detail in probes():
             yield Check(

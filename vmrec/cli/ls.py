@@ -10,7 +10,7 @@ import typer
 
 from vmrec.cli.options import JsonOption
 from vmrec.cli.output import columns, note, print_json, quantity, size, write
-from vmrec.cli.paths import trace_directory, traces
+from vmrec.cli.paths import shown, trace_directory, traces
 from vmrec.errors import TraceError, UsageError
 from vmrec.trace.reader import TraceReader
 
@@ -40,7 +40,7 @@ def command(
     elif found:
         write(columns([HEADING, *(_row(one) for one in found)], right=(3, 4), heading=True))
     else:
-        note(f"There is no recording in {place}. `vmrec record GUEST` makes one.")
+        note(f"There is no recording in {shown(place)}. `vmrec record GUEST` makes one.")
     return 0
 
 

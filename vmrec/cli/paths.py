@@ -15,7 +15,16 @@ from pathlib import Path
 
 from vmrec.errors import UsageError
 
-__all__ = ["SUFFIX", "complete_trace", "latest_trace", "new_trace_paths", "trace_directory", "trace_path", "traces"]
+__all__ = [
+    "SUFFIX",
+    "complete_trace",
+    "latest_trace",
+    "new_trace_paths",
+    "shown",
+    "trace_directory",
+    "trace_path",
+    "traces",
+]
 
 SUFFIX = ".vmrec"
 
@@ -43,7 +52,7 @@ def latest_trace() -> Path:
     found = traces(directory)
     if not found:
         raise UsageError(
-            f"there is no recording (*{SUFFIX}) in {_shown(directory)}. "
+            f"there is no recording (*{SUFFIX}) in {shown(directory)}. "
             "Make one with `vmrec record GUEST`, or name one."
         )
     return found[-1]
@@ -98,5 +107,6 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _shown(directory: Path) -> str:
+def shown(directory: Path) -> str:
+    """The directory, as a sentence names it."""
     return "the current directory" if directory == Path(".") else str(directory)

@@ -37,7 +37,7 @@ def open_core() -> tuple[Any, Any]:
         import unicorn
         from unicorn.unicorn_py3.unicorn import uclib
     except ImportError as error:
-        raise SetupError(f"the unicorn package cannot be imported ({error}); install it: pip install unicorn==2.1.4") from error
+        raise SetupError(f"unicorn cannot be imported ({error}); install it: pip install unicorn==2.1.4") from error
     version = tuple(unicorn.uc_version()[:2])
     full = tuple(int(part) for part in unicorn.__version__.split(".")[:3])
     if version != ENGINE_VERSION[:2] or full != ENGINE_VERSION:

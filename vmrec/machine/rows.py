@@ -27,6 +27,10 @@ CODE_MAX = 8192
 _SIZES = {"b": 1, "h": 2, "w": 4, "d": 8}
 
 
+def _columns(blocks: int, accesses: int) -> tuple[tuple[str, int, int, int], ...]:
+    return ("ids", blocks, 4, 0), ("addresses", accesses, 8, 1), ("values", accesses, 8, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """One access to memory or a device: `kind` "r" or "w", `address`, `size` in bytes, `value` zero-extended."""
@@ -88,12 +92,13 @@ class Columns:
         if not 0 <= blocks <= BLOCKS_MAX or not 0 <= accesses <= BLOCKS_MAX:
             raise UsageError(f"rows that claim {blocks} blocks and {accesses} accesses")
         decoded = []
-        for name, count, width, delta in (("ids", blocks, 4, 0), ("addresses", accesses, 8, 1), ("values", accesses, 8, 0)):
+        for name, count, width, delta in _columns(blocks, accesses):
             column = columns.get(name)
-            if type(column) is not bytes or len(column) != count * width:
-                raise UsageError(f"a column {name} that does not have {count * width} bytes")
             array = ffi.new("uint32_t[]" if width == 4 else "uint64_t[]", count)
-            lib.column_decode(column, ffi.cast("uint8_t *", array), count, width, delta)
+            if type(column) is not bytes or lib.column_decode(
+                column, len(column), ffi.cast("uint8_t *", array), count, width, delta
+            ):
+                raise UsageError(f"a column {name} that does not hold {count} numbers")
             decoded.append(array)
         return cls(_definitions(columns.get("definitions")), blocks, accesses, *decoded)
 

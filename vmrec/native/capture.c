@@ -13,7 +13,7 @@
  *     values        the bytes in memory, zero-extended
  *
  * Kind and size of each access follow from the code. In the trace the columns are transposed byte by byte, addresses
- * as differences before that (column_encode), which is what makes them compress well.
+ * as differences before that (see below), which is what makes them compress well.
  *
  * In check mode nothing is stored: each block and access is compared with the recording's as it is executed.
  */
@@ -24,6 +24,14 @@
 
 /* --- columns ---------------------------------------------------------------------------------------------------- */
 
+/*
+ * A column on disk is its byte planes, lowest byte first: all first bytes, then all second bytes, … Each plane is
+ *
+ *     0, b            every byte of the plane is b
+ *     1, b, b, b, …   one byte for each number
+ *
+ * With `delta` each number is the difference to the one before it (the first: to 0), modulo 2^64.
+ */
 static uint64_t column_get(const uint8_t *in, size_t index, uint32_t width)
 {
     uint64_t value = 0;
@@ -31,29 +39,73 @@ static uint64_t column_get(const uint8_t *in, size_t index, uint32_t width)
     return value;
 }
 
-void column_encode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta)
+/* Room that a column of `count` numbers may need. */
+static size_t column_room(size_t count, uint32_t width)
 {
-    uint64_t previous = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t value = column_get(in, i, width), stored = delta ? value - previous : value;
-        previous = value;
-        for (uint32_t byte = 0; byte < width; byte++)
-            out[byte * count + i] = (uint8_t)(stored >> (8 * byte));
-    }
+    return width * (count + 1);
 }
 
-void column_decode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta)
+static void put_plane(const uint64_t *numbers, size_t count, uint32_t shift, uint8_t *out)
 {
-    uint64_t previous = 0;
+    for (size_t i = 0; i < count; i++)
+        out[i] = (uint8_t)(numbers[i] >> shift);
+}
+
+size_t column_encode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta)
+{
+    uint64_t *numbers = malloc((count + 1) * sizeof *numbers), previous = 0, varying = 0;
+    uint8_t *at = out;
+    if (!numbers)
+        abort();
+    numbers[0] = 0;
     for (size_t i = 0; i < count; i++) {
-        uint64_t value = 0;
-        for (uint32_t byte = 0; byte < width; byte++)
-            value |= (uint64_t)in[byte * count + i] << (8 * byte);
-        if (delta)
-            value += previous;
+        uint64_t value = column_get(in, i, width);
+        numbers[i] = delta ? value - previous : value;
+        previous = value;
+        varying |= numbers[i] ^ numbers[0];
+    }
+    for (uint32_t shift = 0; shift < 8 * width; shift += 8) {
+        *at++ = (varying >> shift & 0xff) != 0;
+        if (at[-1]) {
+            put_plane(numbers, count, shift, at);
+            at += count;
+        } else {
+            *at++ = (uint8_t)(numbers[0] >> shift);
+        }
+    }
+    free(numbers);
+    return (size_t)(at - out);
+}
+
+static void add_plane(uint64_t *numbers, size_t count, uint32_t shift, const uint8_t *in)
+{
+    for (size_t i = 0; i < count; i++)
+        numbers[i] |= (uint64_t)in[i] << shift;
+}
+
+int column_decode(const uint8_t *in, size_t length, uint8_t *out, size_t count, uint32_t width, int delta)
+{
+    uint64_t *numbers = calloc(count + 1, sizeof *numbers), constant = 0, previous = 0;
+    const uint8_t *end = in + length;
+    int bad = !numbers;
+    for (uint32_t shift = 0; !bad && shift < 8 * width; shift += 8) {
+        size_t size = end - in >= 1 && *in ? count : 1;
+        bad = end - in < 1 || *in > 1 || (size_t)(end - in) - 1 < size;
+        if (bad)
+            break;
+        if (*in++)
+            add_plane(numbers, count, shift, in);
+        else
+            constant |= (uint64_t)*in << shift;
+        in += size;
+    }
+    for (size_t i = 0; !bad && i < count; i++) {
+        uint64_t value = (numbers[i] | constant) + (delta ? previous : 0);
         previous = value;
         memcpy(out + i * width, &value, width);
     }
+    free(numbers);
+    return bad || in != end ? -1 : 0;
 }
 
 /* --- the dictionary of blocks ------------------------------------------------------------------------------------- */
@@ -294,15 +346,11 @@ void vm_capture_stop(vm_t *vm)
 
 static void put_column(buffer_t *out, const void *column, size_t count, uint32_t width, int delta)
 {
-    static uint8_t nothing[1];
-    size_t length = count * width;
-    mp_bin(out, nothing, 0); /* the header is rewritten below with the true length */
-    out->length -= 2;
-    uint8_t *at = buffer_room(out, length + 5);
-    at[0] = 0xc6;
+    uint8_t *at = buffer_room(out, column_room(count, width) + 5);
+    size_t length = column_encode(column, at + 5, count, width, delta);
+    at[0] = 0xc6; /* bin 32: the length is known only now */
     for (int i = 0; i < 4; i++)
         at[1 + i] = (uint8_t)(length >> (8 * (3 - i)));
-    column_encode(column, at + 5, count, width, delta);
     out->length += length + 5;
 }
 

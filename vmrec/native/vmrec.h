@@ -226,9 +226,9 @@ typedef struct {
 } check_result;
 void vm_check_result(const vm_t *vm, check_result *result);
 
-/* Columns: byte transposition with delta (addresses) or without, both ways. `width` 4 or 8. */
-void column_encode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta);
-void column_decode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta);
+/* Columns of numbers, `width` 4 or 8 bytes each, to and from their form on disk (see capture.c). */
+size_t column_encode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta);
+int column_decode(const uint8_t *in, size_t length, uint8_t *out, size_t count, uint32_t width, int delta);
 
 /* Decoder, for tests: the op number or 0; its name. */
 uint32_t isa_decode(uint32_t word, uint32_t xlen, uint32_t extensions);

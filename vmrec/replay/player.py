@@ -60,7 +60,7 @@ class _Feed:
     def __init__(self, trace: TraceReader, first: int) -> None:
         self._objects = self._read(trace, first)
         self._ahead: deque[list[Any]] = deque()
-        self._fill()
+        self._event: int | None = None  # position of the event at the end of the look-ahead, if there is one
 
     @staticmethod
     def _read(trace: TraceReader, first: int) -> Iterator[list[Any]]:
@@ -68,37 +68,32 @@ class _Feed:
             if obj[1] >= first:
                 yield obj
 
-    def _fill(self) -> None:
-        while not self._ahead:
-            obj = next(self._objects, None)
-            if obj is None:
-                return
-            self._ahead.append(obj)
+    def _read_one(self) -> bool:
+        obj = next(self._objects, None)
+        if obj is None:
+            return False
+        self._ahead.append(obj)
+        if obj[0] not in ("console", "stop"):
+            self._event = int(obj[1])
+        return True
 
     def peek(self) -> list[Any] | None:
         """The next object, None at the end."""
-        self._fill()
-        return self._ahead[0] if self._ahead else None
+        return self._ahead[0] if self._ahead or self._read_one() else None
 
     def next(self) -> list[Any]:
         """Takes the object that `peek` showed."""
-        return self._ahead.popleft()
+        obj = self._ahead.popleft()
+        if obj[0] not in ("console", "stop"):
+            self._event = None  # reading stops at an event, so there was no other
+        return obj
 
     def barrier(self) -> int:
         """How far the machine may run: the next event's position, or where the look-ahead ends."""
-        for at, obj in enumerate(self._ahead):
-            if obj[0] not in ("console", "stop"):
-                return int(obj[1])
-            if at >= LOOK_AHEAD:
-                return int(obj[1]) + 1
-        while len(self._ahead) < LOOK_AHEAD:
-            obj = next(self._objects, None)
-            if obj is None:
+        while self._event is None and len(self._ahead) < LOOK_AHEAD:
+            if not self._read_one():
                 return _FAR
-            self._ahead.append(obj)
-            if obj[0] not in ("console", "stop"):
-                return int(obj[1])
-        return int(self._ahead[-1][1]) + 1
+        return int(self._ahead[-1][1]) + 1 if self._event is None else self._event
 
 
 class Player:
@@ -230,11 +225,14 @@ class Player:
         machine = self.machine
         while (obj := self._feed.peek()) is not None and obj[1] <= machine.position:
             event = self._event(obj)
-            if event is None or isinstance(event, Entropy):
-                return True
+            if event is None:
+                return True  # an output: it is compared when the machine makes one
             if event.position < machine.position:
-                self._diverge("event", event.wire(), None, f"the trace has an event for {event.position} here")
+                message = f"the machine went past position {event.position} without the event that belongs there"
+                self._diverge("event", event.wire(), None, message, event.position)
                 return False
+            if isinstance(event, Entropy):
+                return True  # the machine asks for it in its next step
             self._feed.next()
             taken = machine.push(event)
             if isinstance(event, Input) and taken != len(event.data):
@@ -330,7 +328,7 @@ class Player:
 
     def _next_rows(self) -> None:
         """Takes up the next rows object of the trace, or none."""
-        lib, vm, ffi = self.machine.native
+        lib, vm, _ = self.machine.native
         assert self._rows is not None
         obj = next(self._rows, None)
         if obj is None:

@@ -64,6 +64,8 @@ def _canonical(obj: Any) -> Any:
         # Code points and UTF-8 bytes sort alike.
         return {key: _canonical(obj[key]) for key in sorted(obj)}
     if isinstance(obj, list | tuple):
+        if all(type(item) is int for item in obj):
+            return obj  # registers: many, and nothing to sort
         return [_canonical(item) for item in obj]
     if obj is None or isinstance(obj, bool | int | str | bytes):
         return obj

@@ -383,12 +383,13 @@ class FrameTable:
         raise Damaged(self.end, "is a seek table that does not fit the frames before it")
 
     def frames_by_footer(self, source: ByteSource) -> int | None:
-        """How many frames the seek table behind `end` claims, whether it fits or not; None if there is none."""
+        """How many frames the seek table behind `end` lists, whether they are there or not; None if there is none."""
         footer = source.read(source.size - _SEEK_FOOTER.size, _SEEK_FOOTER.size)
         if not self._at_seek_table(source) or len(footer) < _SEEK_FOOTER.size:
             return None
         entries, _, magic = _SEEK_FOOTER.unpack(footer)
-        return entries // 2 if magic == SEEK_FOOTER_MAGIC else None
+        whole = source.size - self.end == _SKIPPABLE.size + entries * _SEEK_ENTRY.size + _SEEK_FOOTER.size
+        return entries // 2 if whole and magic == SEEK_FOOTER_MAGIC else None
 
     def link(self, source: ByteSource, place: int) -> tuple[list[int], bytes]:
         """The five numbers and the hash of the link behind the frame at `place`, as they are. Raises Damaged."""

@@ -142,7 +142,7 @@ class _Verification:
                 if progress is not None:
                     progress(self._good_bytes(), self.source.size)
         if damage is None:
-            damage = self._tail() or self._seek_table() or self._stored_index() or self._compare(head)
+            damage = self._tail() or self._stored_index() or self._seek_table() or self._compare(head)
         return ChainReport(
             path=self.source.path,
             frames=len(self.table),
