@@ -120,8 +120,8 @@ class Program:
 
 
 POKE = st.one_of(
-    st.tuples(st.integers(0, STEPS), st.just(CLINT_MSIP), st.integers(0, 1)),
-    st.tuples(st.integers(0, STEPS), st.just(CLINT_MTIMECMP), st.one_of(st.integers(0, 8), st.just(NONE))),
+    st.tuples(st.integers(0, STEPS - 1), st.just(CLINT_MSIP), st.integers(0, 1)),
+    st.tuples(st.integers(0, STEPS - 1), st.just(CLINT_MTIMECMP), st.one_of(st.integers(0, 8), st.just(NONE))),
 )
 PROGRAMS = st.builds(
     Program,
@@ -195,7 +195,7 @@ def tell(program: Program, cuts: set[int], rom: bytes) -> Story:
     waits = False
     while True:
         toy.mip = clint.lines(toy)
-        if toy.position in cuts:
+        if toy.position in cuts or (pokes and pokes[0][0] == toy.position):
             looks[toy.position] = look(toy)
         while pokes and pokes[0][0] == toy.position:
             clint.poke(*pokes.pop(0)[1:])
@@ -216,7 +216,7 @@ def tell(program: Program, cuts: set[int], rom: bytes) -> Story:
         if row.cause in (1, 2) and row.pc == toy.mtvec & ~3:
             break  # it would do this for ever: the machine stops
     toy.mip = clint.lines(toy)
-    looks[toy.position] = look(toy)
+    looks.setdefault(toy.position, look(toy))
     return Story(rows, looks, bytes(toy.ram), toy.icount, toy.position, waits)
 
 

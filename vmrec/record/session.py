@@ -264,11 +264,13 @@ class LiveRun:
                 self._push_input(data)
         else:
             until = machine.position + 1
-        machine.rx_paced = inputs.paced
-        machine.auto_idle = not inputs.live and inputs.scripted.exhausted and self.world.clock is None
         scheduled = inputs.next_position()
-        if scheduled is not None:
+        held_up = scheduled is not None and scheduled <= machine.position and may_push
+        if scheduled is not None and not held_up:
             until = min(until, max(scheduled, machine.position + 1))
+        # Bytes that found the receiver full come when the guest has emptied it.
+        machine.rx_paced = inputs.paced or held_up
+        machine.auto_idle = not inputs.live and inputs.scripted.exhausted and self.world.clock is None
         if self._max_insns is not None:
             until = min(until, machine.position + max(self._max_insns - machine.icount, 1))
         return until

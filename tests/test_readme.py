@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The README is true: its commands run as they are pasted, its Python reads what it says, its pages are current."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from vmrec.isa.document import toy_isa_page
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PREREQUISITES = "sudo apt install git gcc python3-dev python3-venv"
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_prerequisite_line_stands_there() -> None:
+    """It is the line that the build prints too."""
+    assert PREREQUISITES in README
+    assert PREREQUISITES in (ROOT / "vmrec" / "native" / "build.py").read_text(encoding="utf-8")
+
+
+def test_every_command_runs_as_pasted(tmp_path: Path) -> None:
+    """All but the two set-up commands, one after the other in an empty folder, under LANG=C and without a terminal."""
+    scripts = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}", "LANG": "C", "LC_ALL": "C"}
+    commands = [line for block in blocks("sh")[2:] for line in block.splitlines() if line.strip()]
+    assert len(commands) > 10
+
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True
+        )
+        # diff and hunt find a difference where the text says so: status 1, as diff(1).
+        expected = {0, 1} if command.startswith(("vmrec hunt", "vmrec diff")) else {0}
+        assert done.returncode in expected, f"{command}\n{done.stdout.decode()}\n{done.stderr.decode()}"
+
+    python = blocks("python")
+    assert len(python) == 1
+    read = subprocess.run([sys.executable, "-c", python[0]], cwd=tmp_path, env=environment, capture_output=True)
+    assert read.returncode == 0, read.stderr.decode()
+    assert b"'console'" in read.stdout
+    assert b"'instruction'" in read.stdout
+
+
+def test_the_page_about_the_toy_isa_is_made_from_the_table() -> None:
+    """`python -m vmrec.isa.document` prints what stands between the marks in guests/README.md."""
+    text = (ROOT / "guests" / "README.md").read_text(encoding="utf-8")
+    page = text.split("<!-- toy-isa -->\n", 1)[1].split("<!-- /toy-isa -->", 1)[0]
+
+    assert page.strip() == toy_isa_page().strip()
