@@ -8,9 +8,9 @@ at position 0 instead of running a prologue, so that the first step is the first
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 from hypothesis import HealthCheck, settings
@@ -34,6 +34,7 @@ ENGINES: tuple[Engine, ...] = ("auto", "engine", "stepper")
 GUESTS = Path(__file__).resolve().parent.parent / "guests" / "bin"
 NONE = 2**64 - 1
 MSTATUS_FS = 3 << 13
+T = TypeVar("T")
 
 
 # --------------------------------------------------------------------------------------------------- making programs
@@ -132,6 +133,27 @@ def boot(
 def shipped(name: str) -> Guest:
     """One of the committed guests."""
     return load_guest(GUESTS / f"{name}.elf")
+
+
+class Choices:
+    """A number of 64 bits taken apart into choices: cheaper for hypothesis than a strategy for each, and it shrinks.
+
+    The number is scrambled before, since hypothesis likes small ones; 0 stays 0, the first of all choices.
+    """
+
+    def __init__(self, number: int) -> None:
+        number = number * 0x9E37_79B9_7F4A_7C15 % 2**64
+        self._number = (number ^ number >> 29) * 0xBF58_476D_1CE4_E5B9 % 2**64
+
+    def below(self, limit: int) -> int:
+        self._number, chosen = divmod(self._number, limit)
+        return chosen
+
+    def between(self, low: int, high: int) -> int:
+        return low + self.below(high - low + 1)
+
+    def of(self, options: Sequence[T]) -> T:
+        return options[self.below(len(options))]
 
 
 # ---------------------------------------------------------------------------------------------------- driving a run
@@ -251,6 +273,6 @@ def words_of(row: Instruction, isa: str, operands: Iterable[int]) -> list[int]:
 
 
 __all__ = [
-    "ENGINES", "FIXED", "GUESTS", "MSTATUS_FS", "NONE", "PROFILES", "Run", "answer", "assemble", "boot", "csr",
+    "ENGINES", "FIXED", "Choices", "GUESTS", "MSTATUS_FS", "NONE", "PROFILES", "Run", "answer", "assemble", "boot", "csr",
     "differences", "encode", "guest", "image", "little", "row_of", "same", "shipped", "words_of",
 ]  # fmt: skip

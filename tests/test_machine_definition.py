@@ -12,7 +12,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import ENGINES, FIXED, NONE, Run, assemble, boot, csr, encode, image
+from machines import ENGINES, FIXED, NONE, Choices, Run, assemble, boot, csr, encode, image
 
 from vmrec.isa.definition import RAM_BASE, STEPS_PER_TICK, Row, Toy
 from vmrec.isa.profiles import profile
@@ -20,7 +20,7 @@ from vmrec.isa.registers import CSR_NUMBERS
 from vmrec.machine.board import RAM_SIZE_MIN
 from vmrec.machine.machine import Exit, Machine
 
-STEPS = 300
+STEPS = 700
 BODY = 0x400
 HANDLER = 0x800
 DATA = 0x3000 + 0x800
@@ -33,51 +33,58 @@ MSIP, MTIP = 1 << 3, 1 << 7
 
 #: Registers with a part to play: x8 data, x9 the end of RAM, x10 the body, x11 outside RAM; x28..x31 the handler's.
 ADDRESSES = {8: RAM_BASE + DATA, 9: RAM_BASE + RAM_SIZE_MIN - 8, 10: RAM_BASE + BODY, 11: 0x4000_0000}
-EDGES = st.sampled_from((0, 1, 2, 3, 4, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFE, 0xFFFF_FFFF))
-WORDS = st.one_of(EDGES, st.integers(0, 0xFFFF_FFFF))
-REGISTER = st.integers(0, 15)
-VALUE = st.sampled_from((0, 1, 2, 3, 4, 5, 6, 7, 12, 13, 14, 15))
-TABLE = {row.name: row for row in profile("rv32im").instructions}
+VALUES = (0, 1, 2, 3, 4, 5, 6, 7, 12, 13, 14, 15)
+EDGES = (0, 1, 2, 3, 4, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFE, 0xFFFF_FFFF)
+WORDS = st.one_of(st.sampled_from(EDGES), st.integers(0, 0xFFFF_FFFF))
 NAMES: dict[str, list[str]] = {}
-for _row in TABLE.values():
+for _row in profile("rv32im").instructions:
     NAMES.setdefault(_row.format, []).append(_row.name)
 LOADS = ("lb", "lh", "lw", "lbu", "lhu")
 STORES = ("sb", "sh", "sw")
-BASE = st.sampled_from((8, 8, 8, 8, 9, 10, 11))
-CSR_CHOICE = st.one_of(
-    st.sampled_from(sorted(CSR_NUMBERS.values())),
-    st.sampled_from([CSR_NUMBERS[n] for n in ("mstatus", "mie", "mepc", "mcause", "mtval", "mscratch", "minstret", "mcycle")]),
-    st.integers(0, 0xFFF),
-)
+BASES = (8, 8, 8, 8, 9, 10, 11)
+CSRS = sorted(CSR_NUMBERS.values())
+LIVELY = [CSR_NUMBERS[name] for name in ("mstatus", "mie", "mepc", "mcause", "mtval", "mscratch", "minstret", "mcycle")]
 
 
-def word(name: str, *fields: st.SearchStrategy[int], **named: st.SearchStrategy[int]) -> st.SearchStrategy[int]:
-    return st.builds(lambda *a, **k: encode(name, *a, isa="rv32im", **k), *fields, **named)
+def instruction(number: int) -> int:
+    """An instruction word out of a number of 64 bits."""
+    pick = Choices(number)
+    kind, rd, rs1, rs2 = pick.below(24), pick.of(VALUES), pick.below(16), pick.below(16)
+    small, imm, base = pick.between(-16, 16), pick.between(-2048, 2047), pick.of(BASES)
+    near = 4 * (imm % 24 - 10)
+    match kind:
+        case 0 | 1 | 2 | 3:
+            return encode(pick.of(NAMES["R"]), rd, rs1, rs2)
+        case 4 | 5 | 6:
+            return encode(pick.of([n for n in NAMES["I"] if n not in (*LOADS, "jalr")]), rd, rs1, imm=imm)
+        case 7:
+            return encode(pick.of(NAMES["I-shift"]), rd, rs1, imm=imm & 31)
+        case 8:
+            return encode(pick.of(NAMES["U"]), rd, imm=number >> 32)
+        case 9 | 10 | 11:
+            return encode(pick.of(LOADS), rd, base, imm=small)
+        case 12 | 13:
+            return encode(pick.of(STORES), rs1=base, rs2=rs2, imm=small)
+        case 14:
+            return encode(pick.of(STORES), rs1=10, rs2=rs2, imm=imm % 240)  # into the body
+        case 15:
+            return encode(pick.of((*LOADS, *STORES)), rd, rs1, rs2, imm) if imm % 4 == 0 else encode("add", rd, rs1, rs2)
+        case 16 | 17 | 18:
+            return encode(pick.of(NAMES["B"]), rs1=rs1, rs2=rs2, imm=6 if small == 0 else near)
+        case 19:
+            return encode("jal", rd, imm=-6 if small == 0 else near)
+        case 20:
+            return encode("jalr", rd, rs1, imm=imm) if small == 0 else encode("jalr", rd, 10, imm=imm % 240)
+        case 21:
+            number = pick.of(LIVELY) if small % 2 else pick.of(CSRS) if small < 12 else pick.below(4096)
+            return encode(pick.of(NAMES["CSR"] + NAMES["CSRI"]), rd, rs1, imm=number)
+        case 22:
+            return encode(pick.of(("fence", "fence.i", "ecall", "ebreak", "mret" if small % 4 == 0 else "ecall", "wfi")))
+        case _:
+            return 0 if small == 0 else (number >> 32) & 0xFFFF_FFFF if small < 4 else encode("addi", rd, rs1, imm=imm)
 
 
-def of(names: list[str] | tuple[str, ...], **fields: st.SearchStrategy[int]) -> st.SearchStrategy[int]:
-    return st.builds(lambda name, **k: encode(name, isa="rv32im", **k), st.sampled_from(names), **fields)
-
-
-NEAR = st.integers(-10, 12).map(lambda n: 4 * n)
-INSTRUCTION = st.one_of(
-    of(NAMES["R"], rd=VALUE, rs1=REGISTER, rs2=REGISTER),
-    of([n for n in NAMES["I"] if n not in (*LOADS, "jalr")], rd=VALUE, rs1=REGISTER, imm=st.integers(-2048, 2047)),
-    of(NAMES["I-shift"], rd=VALUE, rs1=REGISTER, imm=st.integers(0, 31)),
-    of(NAMES["U"], rd=VALUE, imm=WORDS),
-    of(LOADS, rd=VALUE, rs1=BASE, imm=st.integers(-16, 16)),
-    of(LOADS, rd=VALUE, rs1=REGISTER, imm=st.integers(-2048, 2047)),
-    of(STORES, rs1=BASE, rs2=REGISTER, imm=st.integers(-16, 16)),
-    of(STORES, rs1=st.just(10), rs2=REGISTER, imm=st.integers(0, 160)),
-    of(STORES, rs1=REGISTER, rs2=REGISTER, imm=st.integers(-2048, 2047)),
-    of(NAMES["B"], rs1=REGISTER, rs2=REGISTER, imm=st.one_of(NEAR, st.just(6))),
-    of(["jal"], rd=VALUE, imm=st.one_of(NEAR, st.just(-6))),
-    of(["jalr"], rd=VALUE, rs1=st.just(10), imm=st.integers(0, 160)),
-    of(["jalr"], rd=VALUE, rs1=REGISTER, imm=st.integers(-2048, 2047)),
-    of([*NAMES["CSR"], *NAMES["CSRI"]], rd=VALUE, rs1=REGISTER, imm=CSR_CHOICE),
-    of(["fence", "fence.i", "ecall", "ebreak", "mret", "wfi"]),
-    st.one_of(st.just(0), st.just(0xFFFF_FFFF), st.integers(0, 0xFFFF_FFFF)),
-)
+INSTRUCTION = st.integers(0, 2**64 - 1).map(instruction)
 #: What a handler does before it returns: go behind the instruction, or not; clobber something, or not.
 SKIP = (csr("csrrs", "mepc", rd=31), encode("addi", 31, 31, imm=4), csr("csrrw", "mepc", rs1=31))
 HANDLERS = (
@@ -125,7 +132,7 @@ POKE = st.one_of(
 )
 PROGRAMS = st.builds(
     Program,
-    body=st.lists(INSTRUCTION, min_size=1, max_size=40),
+    body=st.lists(INSTRUCTION, min_size=12, max_size=60),
     handler=st.sampled_from(HANDLERS),
     vectored=st.booleans(),
     values=st.lists(WORDS, min_size=11, max_size=11),
@@ -205,12 +212,12 @@ def tell(program: Program, cuts: set[int], rom: bytes) -> Story:
         if toy.waiting and not clint.sleep(toy):
             waits = True
             break
-        before = (list(toy.x), toy.csrs, toy.pc)
+        before = list(toy.x)
         row = toy.step()
         if row.cause in (5, 7) and on_a_device(toy.mtval):
             # The machine would have done this access: what was before it is compared.
             end = row.position
-            looks[end] = {"pc": row.pc, "x": before[0]}
+            looks[end] = {"pc": row.pc, "x": before}
             return Story(rows, looks, bytes(toy.ram), toy.icount, end, waits=False)
         rows.append(row)
         if row.cause in (1, 2) and row.pc == toy.mtvec & ~3:

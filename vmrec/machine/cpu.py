@@ -22,7 +22,7 @@ ENGINE_VERSION = (2, 1, 4)
 
 _FUNCTIONS = (
     "emu_start emu_stop hook_add ctl context_alloc context_save context_restore context_free context_size "
-    "reg_read reg_write mem_map_ptr version strerror"
+    "reg_read reg_write mem_map_ptr"
 ).split()
 
 

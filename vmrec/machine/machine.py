@@ -134,18 +134,13 @@ class Machine:
         self._vm.rtc_base = config.rtc_base_ns
         self._vm.tohost = guest.tohost or 0
         self._ram = self._ffi.buffer(self._lib.vm_ram(self._vm), config.ram_size)
-        self.reset()
-
-    def reset(self) -> None:
-        """Back to position 0 with the guest freshly loaded."""
-        pages = self.config.ram_size // PAGE_SIZE
-        for index in self._take_dirty():
-            self.set_page(index, bytes(PAGE_SIZE))
-        self._tree = PageTree(pages)
+        self._tree = PageTree(config.ram_size // PAGE_SIZE)
         self._chain = OutputChain()
         self._changed: dict[int, bytes] = {}
-        self._lib.vm_clear_outputs(self._vm)
-        self._lib.vm_reset(self._vm, self.guest.entry)
+        self._lib.vm_reset(self._vm, guest.entry)
+        self._load_guest()
+
+    def _load_guest(self) -> None:
         for segment in self.guest.segments:
             self._load(segment.address - RAM_BASE, segment.data)
         if self._vm.tohost:

@@ -32,49 +32,60 @@
  *
  * With `delta` each number is the difference to the one before it (the first: to 0), modulo 2^64.
  */
-static uint64_t column_get(const uint8_t *in, size_t index, uint32_t width)
+#define COLUMN_CHUNK 2048u /* numbers that are taken apart at a time: they stay in the first-level cache */
+
+static inline __attribute__((always_inline)) uint64_t column_get(const uint8_t *in, size_t index, uint32_t width)
 {
     uint64_t value = 0;
     memcpy(&value, in + index * width, width);
     return value;
 }
 
+static inline __attribute__((always_inline)) uint64_t column_number(const uint8_t *in, size_t index, uint32_t width,
+                                                                    int delta)
+{
+    uint64_t value = column_get(in, index, width);
+    return delta && index ? value - column_get(in, index - 1, width) : value;
+}
+
 /* Room that a column of `count` numbers may need. */
 static size_t column_room(size_t count, uint32_t width)
 {
-    return width * (count + 1);
+    return width * (count + 2);
 }
 
-static void put_plane(const uint64_t *numbers, size_t count, uint32_t shift, uint8_t *out)
+static inline __attribute__((always_inline)) size_t encode(const uint8_t *in, uint8_t *out, size_t count,
+                                                           uint32_t width, int delta)
 {
+    uint64_t first = count ? column_number(in, 0, width, delta) : 0, varying = 0, numbers[COLUMN_CHUNK];
+    uint8_t *planes[8], *at = out;
     for (size_t i = 0; i < count; i++)
-        out[i] = (uint8_t)(numbers[i] >> shift);
+        varying |= column_number(in, i, width, delta) ^ first;
+    for (uint32_t byte = 0; byte < width; byte++) {
+        int varies = (varying >> (8 * byte) & 0xff) != 0;
+        *at++ = (uint8_t)varies;
+        planes[byte] = varies ? at : NULL;
+        if (!varies)
+            *at = (uint8_t)(first >> (8 * byte));
+        at += varies ? count : 1;
+    }
+    for (size_t start = 0; start < count; start += COLUMN_CHUNK) {
+        size_t some = count - start < COLUMN_CHUNK ? count - start : COLUMN_CHUNK;
+        for (size_t i = 0; i < some; i++)
+            numbers[i] = column_number(in, start + i, width, delta);
+        for (uint32_t byte = 0; byte < width; byte++)
+            if (planes[byte])
+                for (size_t i = 0; i < some; i++)
+                    planes[byte][start + i] = (uint8_t)(numbers[i] >> (8 * byte));
+    }
+    return (size_t)(at - out);
 }
 
 size_t column_encode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta)
 {
-    uint64_t *numbers = malloc((count + 1) * sizeof *numbers), previous = 0, varying = 0;
-    uint8_t *at = out;
-    if (!numbers)
-        abort();
-    numbers[0] = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t value = column_get(in, i, width);
-        numbers[i] = delta ? value - previous : value;
-        previous = value;
-        varying |= numbers[i] ^ numbers[0];
-    }
-    for (uint32_t shift = 0; shift < 8 * width; shift += 8) {
-        *at++ = (varying >> shift & 0xff) != 0;
-        if (at[-1]) {
-            put_plane(numbers, count, shift, at);
-            at += count;
-        } else {
-            *at++ = (uint8_t)(numbers[0] >> shift);
-        }
-    }
-    free(numbers);
-    return (size_t)(at - out);
+    if (width == 4)
+        return delta ? encode(in, out, count, 4, 1) : encode(in, out, count, 4, 0);
+    return delta ? encode(in, out, count, 8, 1) : encode(in, out, count, 8, 0);
 }
 
 static void add_plane(uint64_t *numbers, size_t count, uint32_t shift, const uint8_t *in)
@@ -273,14 +284,10 @@ void capture_access(vm_t *vm, uint64_t address, uint64_t value, uint64_t positio
     c->rows.values[c->rows.accesses++] = value;
 }
 
-/*
- * Ends the open block at `end_pc`, with `position` steps done. Called before the bytes of its code can change.
- * `last_length` is the length of the last instruction (unused but for documentation of the call sites).
- */
-void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap, uint32_t last_length)
+/* Ends the open block at `end_pc`, with `position` steps done. Called before the bytes of its code can change. */
+void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap)
 {
     capture_t *c = &vm->in->capture;
-    (void)last_length;
     if (!c->open)
         return;
     c->open = 0;
@@ -361,7 +368,7 @@ const uint8_t *vm_capture_take(vm_t *vm, int close, int reset_dictionary, size_t
     rows_t *rows = &c->rows;
     buffer_t *out = &c->out;
     if (close)
-        capture_close(vm, vm->hart.pc, vm->time.position, 0, 0);
+        capture_close(vm, vm->hart.pc, vm->time.position, 0);
     *first = c->first;
     *last = c->open ? c->open_position : vm->time.position;
     if (!rows->blocks) {
@@ -449,7 +456,7 @@ int vm_check_end(vm_t *vm)
 {
     capture_t *c = &vm->in->capture;
     if (!c->diverged)
-        capture_close(vm, vm->hart.pc, vm->time.position, 0, 0);
+        capture_close(vm, vm->hart.pc, vm->time.position, 0);
     if (!c->diverged && (c->next_block < c->want_blocks || c->next_access < c->want_accesses))
         diverge(vm, 5, vm->time.position, vm->hart.pc, c->want_blocks - c->next_block, 0);
     int good = !c->diverged;

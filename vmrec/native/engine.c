@@ -293,6 +293,8 @@ static void give_registers(vm_t *vm, uint64_t pc)
     if (float_on(vm)) {
         uint64_t fflags = h->fflags;
         api.reg_write(in->uc, UC_RISCV_REG_FFLAGS, &fflags);
+        if ((h->mstatus & MSTATUS_FS) != MSTATUS_FS)
+            api.context_restore(in->uc, in->context); /* that write made mstatus.FS dirty, which it was not */
     }
 }
 
@@ -442,20 +444,17 @@ static const char *probe_context(vm_t *vm)
     in->at_reservation = in->at_pc + w;
     in->at_value = in->at_pc + 2 * w;
     in->at_frm = in->at_pc + 3 * w;
-    in->at_misa = in->at_pc + 7 * w;
-    in->at_misa_mask = in->at_pc + 8 * w;
-    in->at_priv = in->at_pc + 9 * w + (w == 8 ? 8 : 4);
-    in->at_mstatus = in->at_priv + 4 * w;
-    in->at_mip = in->at_priv + 5 * w;
-    if (in->at_mip + w > in->context_size || get(in, in->at_pc) != pc || !(get(in, in->at_mstatus) & MSTATUS_FS))
+    size_t at_misa = in->at_pc + 7 * w, at_misa_mask = at_misa + w, at_priv = at_misa_mask + w + (w == 8 ? 8 : 4);
+    in->at_mstatus = at_priv + 4 * w;
+    if (in->at_mstatus + w > in->context_size || get(in, in->at_pc) != pc || !(get(in, in->at_mstatus) & MSTATUS_FS))
         return "the engine's register context is not laid out as in Unicorn 2.1.4";
     uint64_t mask = w == 4 ? 0xffffffffull : ~0ull;
     for (int i = 5; i < 8; i++)
         put(in, in->at_gpr + i * w, 0);
-    put(in, in->at_priv, 3);
+    put(in, at_priv, 3);
     put(in, in->at_mstatus, 0);
-    put(in, in->at_misa, csr_misa(vm) & mask);
-    put(in, in->at_misa_mask, csr_misa(vm) & mask);
+    put(in, at_misa, csr_misa(vm) & mask);
+    put(in, at_misa_mask, csr_misa(vm) & mask);
     return NULL;
 }
 

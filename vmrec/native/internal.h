@@ -111,7 +111,7 @@ typedef struct {
 } block_def;
 
 typedef struct capture {
-    int on, check, open, close_requested;
+    int on, check, open;
     uint64_t open_pc, open_position, first; /* first: position of the first row not yet taken */
     rows_t rows;
     block_def *defs;
@@ -123,7 +123,6 @@ typedef struct capture {
     const uint32_t *want_ids;
     const uint64_t *want_addresses, *want_values;
     size_t want_blocks, want_accesses, next_block, next_access;
-    uint8_t *want_defined;
     uint64_t *copies[3];
     check_result result;
     int diverged;
@@ -151,14 +150,13 @@ struct vm_internal {
     void *context;
     size_t context_size;
     uint32_t word_bytes; /* XLEN / 8 */
-    size_t at_gpr, at_fpr, at_pc, at_reservation, at_value, at_frm, at_misa, at_misa_mask, at_priv, at_mstatus, at_mip;
+    size_t at_gpr, at_fpr, at_pc, at_reservation, at_value, at_frm, at_mstatus;
     block_info *blocks;
     block_info *block;
     uint64_t engine_position, engine_target;
     enum engine_stop stop;
     int refused_fetch, in_scratch, dropping;
     uint64_t stale_page;
-    int fp_loaded;
 
     /* loop */
     uint64_t deadline;     /* position at which a timer line rises, NEVER if none */
@@ -231,7 +229,7 @@ void loop_update_lines(vm_t *vm);
 
 /* capture.c: called by the stepper */
 void capture_access(vm_t *vm, uint64_t address, uint64_t value, uint64_t position, uint64_t pc);
-void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap, uint32_t last_length);
+void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap);
 void capture_destroy(vm_t *vm);
 
 /* msgpack.c */

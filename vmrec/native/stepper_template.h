@@ -63,7 +63,7 @@
 
 #if CAPTURE
 #define ROW(address, value) capture_access(vm, (address), (value), POSITION(), PC())
-#define CLOSE(end_pc, position, trap) capture_close(vm, (end_pc), (position), (trap), d->length)
+#define CLOSE(end_pc, position, trap) capture_close(vm, (end_pc), (position), (trap))
 #else
 #define ROW(address, value) ((void)0)
 #define CLOSE(end_pc, position, trap) ((void)0)
@@ -185,7 +185,7 @@ fetch:
             in->capture.open_pc = pc;
             in->capture.open_position = POSITION();
         }
-        capture_close(vm, pc, POSITION() + 1, 2, 0);
+        capture_close(vm, pc, POSITION() + 1, 2);
 #endif
         trap_enter(vm, CAUSE_FETCH_ACCESS, pc);
         left--;

@@ -68,7 +68,7 @@ int interrupt_enter(vm_t *vm)
     else
         number = 7;
     if (vm->in->capture.on)
-        capture_close(vm, h->pc, vm->time.position, 0, 0);
+        capture_close(vm, h->pc, vm->time.position, 0);
     uint64_t vector = h->mtvec & ~3ull;
     if (h->mtvec & 1)
         vector += 4 * number;

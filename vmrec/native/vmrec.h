@@ -160,7 +160,7 @@ typedef struct vm {
 /* Entry points of the unicorn library, as addresses. The extension links nothing; Python fills this once. */
 typedef struct {
     void *emu_start, *emu_stop, *hook_add, *ctl, *context_alloc, *context_save, *context_restore, *context_free;
-    void *context_size, *reg_read, *reg_write, *mem_map_ptr, *version, *strerror;
+    void *context_size, *reg_read, *reg_write, *mem_map_ptr;
 } engine_api;
 
 void vm_set_api(const engine_api *api);

@@ -55,9 +55,9 @@ def make_header(
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Packed objects for one `TraceWriter.append`."""
+    """Packed objects for one `TraceWriter.append`; put together by the writer's thread."""
 
-    packed: bytes
+    parts: tuple[bytes, ...]
     first: int
     last: int
 
@@ -114,7 +114,7 @@ class TraceSink:
         """Captured rows, as they come from the native core."""
         prefix = b"\x94" + pack("rows") + pack(captured.first) + pack(captured.last)
         self._end_small()
-        self._batch.append(_Piece(prefix + captured.columns, captured.first, max(self._last, captured.last)))
+        self._batch.append(_Piece((prefix, captured.columns), captured.first, max(self._last, captured.last)))
         self._last = max(self._last, captured.last)
         self._size += len(captured.columns)
         if self._size >= BATCH_BYTES:
@@ -164,12 +164,12 @@ class TraceSink:
 
     def _end_small(self) -> None:
         if self._small:
-            self._batch.append(_Piece(b"".join(self._small), self._small_first, self._last))
+            self._batch.append(_Piece(tuple(self._small), self._small_first, self._last))
             self._small.clear()
 
     def _add(self, packed: bytes, first: int, last: int) -> None:
         self._end_small()
-        self._batch.append(_Piece(packed, min(first, self._last), last))
+        self._batch.append(_Piece((packed,), min(first, self._last), last))
         self._last = max(self._last, last)
         self._size += len(packed)
 
@@ -200,6 +200,6 @@ class TraceSink:
             if isinstance(piece, _Page):
                 self.writer.append_page(piece.hash, piece.content)
             else:
-                self.writer.append(piece.packed, piece.first, piece.last)
+                self.writer.append(b"".join(piece.parts), piece.first, piece.last)
         if flush:
             self.writer.flush()

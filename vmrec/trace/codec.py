@@ -77,7 +77,7 @@ _BINS = frozenset((0xC4, 0xC5, 0xC6))
 _ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
 _MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
 _CHECKPOINT = b"\x94\xaacheckpoint"
-_SMALL = 4096  # a part up to this many bytes is unpacked without a look inside
+_SMALL = 1 << 16  # a part up to this many bytes is unpacked without a look inside
 _PIECE = 1024  # entries of a page list unpacked at once
 _PAGE_ENTRY = 48  # bytes at most: array of 2, uint, bin of 32
 
