@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,57 +23,62 @@ from vmrec.trace.writer import TraceWriter
 
 
 def record(position: int) -> bytes:
-    """The object at a position: of any size up to 2 MiB, and the same in every process."""
-    size = random.Random(position).choice([1, 100, 5000, 60_000, 1 << 21])
+    """The object at a position: of any size up to 1 MiB, and the same in every process."""
+    size = random.Random(position).choice([1, 100, 5000, 60_000, 1 << 20])
     return pack(["rows", position, position + 1, {"pc": noise(size, position)}])
 
 
 def child(code: str, *arguments: object) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
 # ----------------------------------------------------------------------------------------------------------- kill -9
 
-# Starts one writer after the other; each tells after every flush how far the trace now reaches, until it is killed.
+# For every line on stdin starts a writer, which tells after each flush how far the trace now reaches, and at the next
+# line kills it. A writer stops writing after a while, so that nothing fills the disk if nobody comes to kill it.
 KILLED = """
-import os, sys
-from test_trace_crash import record, header
+import os, signal, sys
+from test_trace_crash import LAST, header, record
 from vmrec.trace.writer import TraceWriter
-for number in range(int(sys.argv[2])):
+while path := sys.stdin.readline().rstrip():
     pid = os.fork()
     if not pid:
-        writer = TraceWriter(f"{sys.argv[1]}/{number}", header(), durable=number % 5 == 4)
-        position = 0
-        while True:
-            print(os.getpid(), position, flush=True)
+        writer = TraceWriter(path, header(), durable=path.endswith("4"))
+        for position in range(LAST):
+            print(position, flush=True)
             writer.append(record(position), position, position + 1)
-            position += 1
             writer.flush()
+        print(LAST, flush=True)
+        signal.pause()
+    sys.stdin.readline()
+    os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    print("dead", number, flush=True)
+    print("dead", flush=True)
 """
+LAST = 60
 MOMENTS = 48
 
 
 def test_kill_at_any_moment(tmp_path: Path) -> None:
     choice = random.Random(9)
     torn = 0
-    with child(KILLED, tmp_path, MOMENTS) as process:
+    with child(KILLED) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
         for number in range(MOMENTS):
-            moment = choice.randrange(60)
-            flushed, killed = 0, False
+            path = tmp_path / f"killed {number}"
+            moment = choice.randrange(LAST)
+            print(path, file=process.stdin, flush=True)
+            flushed = 0
             for line in process.stdout:
-                word, value = line.split()
-                if word == "dead":
+                if line == "dead\n":
                     break
-                flushed = int(value)
-                if flushed >= moment and not killed:
-                    killed = True
-                    os.kill(int(word), signal.SIGKILL)
-            torn += check_prefix(tmp_path / str(number), flushed)
+                flushed = int(line)
+                if flushed == moment:
+                    print("kill", file=process.stdin, flush=True)
+            torn += check_prefix(path, flushed)
     assert process.returncode == 0
     assert torn < MOMENTS
 

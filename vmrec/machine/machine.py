@@ -137,6 +137,7 @@ class Machine:
         self._tree = PageTree(config.ram_size // PAGE_SIZE)
         self._chain = OutputChain()
         self._changed: dict[int, bytes] = {}
+        self.log: Any = None  #: the native register log that `run` keeps: machine/watch.py
         self._lib.vm_reset(self._vm, guest.entry)
         self._load_guest()
 
@@ -271,7 +272,10 @@ class Machine:
 
         `engine` chooses the executor; the result is the same with each. Raises MachineError if the engine misbehaves.
         """
-        exit_ = Exit(self._lib.vm_run(self._vm, until, _MODES[engine]))
+        if self.log is None:
+            exit_ = Exit(self._lib.vm_run(self._vm, until, _MODES[engine]))
+        else:
+            exit_ = Exit(self._lib.vm_run_logged(self._vm, until, self.log))
         if exit_ is Exit.ERROR:
             sentence = self._ffi.string(self._vm.error).decode()
             raise MachineError(f"{sentence} (position {self.position}, pc {self.pc:#x}); please report it")
@@ -279,7 +283,7 @@ class Machine:
 
     def set_attention(self) -> None:
         """Makes `run` return soon with Exit.ATTENTION. May be called from any thread or signal handler."""
-        self._vm.attention = 1
+        self._lib.vm_set_attention(self._vm)
 
     @property
     def auto_idle(self) -> bool:

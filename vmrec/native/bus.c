@@ -159,6 +159,8 @@ int bus_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value)
     int result = transfer(vm, address, size, 0, value);
     if (!result && size < 8)
         *value &= (1ull << (8 * size)) - 1;
+    if (!result)
+        registers_inflow(vm, *value);
     return result;
 }
 

@@ -238,3 +238,16 @@ int decode_needs_stepper(const insn_t *insn)
     default: return 0;
     }
 }
+
+/* Does it need mstatus.FS? */
+int decode_uses_float(const insn_t *insn)
+{
+    switch (insn->op) {
+    case OP_FLW: case OP_FLD: case OP_FSW: case OP_FSD: return 1;
+    default: break;
+    }
+    switch (insn->word & 0x7f) {
+    case 0x43: case 0x47: case 0x4b: case 0x4f: case 0x53: return 1;
+    default: return 0;
+    }
+}

@@ -15,6 +15,9 @@
  *    pc + 4, whatever the instruction's length. The hook stops; the stepper then does the instruction by the manual.
  *  - The exit address list is switched on and left empty; `count`, `until` and `timeout` are never used; the pc is
  *    never written inside a hook.
+ *  - With mstatus.FS off the engine would still run compressed floating-point loads and stores, and fsgnj.d. So blocks
+ *    are looked at once with FS off and once with it on, and kept apart; with it off, one that holds a floating-point
+ *    instruction is the stepper's.
  *  - Registers travel through a saved context whose layout is probed at start. fflags are outside of it and travel
  *    by themselves; they can be read only while mstatus.FS is on.
  *
@@ -67,16 +70,25 @@ void vm_set_api(const engine_api *from)
 
 /* --- blocks ------------------------------------------------------------------------------------------------- */
 
-static block_info *block_slot(const vm_t *vm, uint64_t pc)
+static block_info *block_slot(const struct vm_internal *in, uint64_t pc)
 {
-    uint64_t page = pc >> PAGE_SHIFT;
-    return &vm->in->blocks[(page & (BLOCK_PAGES - 1)) * BLOCKS_PER_PAGE + ((pc >> 1) & (BLOCKS_PER_PAGE - 1))];
+    return &in->blocks[(pc >> 1) & (BLOCK_SLOTS - 1)];
 }
 
 void engine_forget_blocks(vm_t *vm, uint64_t page)
 {
-    uint64_t pc = RAM_BASE + (page << PAGE_SHIFT);
-    memset(block_slot(vm, pc), 0, BLOCKS_PER_PAGE * sizeof(block_info));
+    struct vm_internal *in = vm->in;
+    block_info *current = in->blocks;
+    for (int table = 0; table < 2; table++) {
+        in->blocks = in->block_tables[table];
+        memset(block_slot(in, RAM_BASE + (page << PAGE_SHIFT)), 0, BLOCKS_PER_PAGE * sizeof(block_info));
+    }
+    in->blocks = current;
+}
+
+static int float_on(const vm_t *vm)
+{
+    return (vm->extensions & EXT_F) && (vm->hart.mstatus & MSTATUS_FS);
 }
 
 static uint32_t word_at(vm_t *vm, uint64_t pc)
@@ -97,7 +109,7 @@ static uint64_t count_instructions(vm_t *vm, uint64_t pc, uint64_t end, int look
         uint32_t word = word_at(vm, pc);
         if (look) {
             decode(vm, word, &insn);
-            if (decode_needs_stepper(&insn))
+            if (decode_needs_stepper(&insn) || (!float_on(vm) && decode_uses_float(&insn)))
                 return BLOCK_STOP;
         }
         pc += (word & 3) == 3 ? 4 : 2;
@@ -122,7 +134,7 @@ static void stop(vm_t *vm, enum engine_stop why)
 static __attribute__((noinline)) void on_block_slow(vm_t *vm, uint64_t pc, uint32_t size)
 {
     struct vm_internal *in = vm->in;
-    block_info *block = block_slot(vm, pc);
+    block_info *block = block_slot(in, pc);
     uint64_t offset = pc - RAM_BASE;
     if (in->in_scratch)
         return;
@@ -139,7 +151,7 @@ static __attribute__((noinline)) void on_block_slow(vm_t *vm, uint64_t pc, uint3
         }
         block->pc = pc;
         block->size = size;
-        block->count = count_instructions(vm, pc, pc + size, 1);
+        block->count = (uint32_t)count_instructions(vm, pc, pc + size, 1);
         mark_code(vm, pc, size);
     }
     if (vm->attention || in->engine_position + block->count > in->engine_target) {
@@ -152,17 +164,27 @@ static __attribute__((noinline)) void on_block_slow(vm_t *vm, uint64_t pc, uint3
 
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
 {
-    vm_t *vm = user;
-    struct vm_internal *in = vm->in;
-    block_info *block = block_slot(vm, pc);
+    struct vm_internal *in = user;
+    block_info *block = block_slot(in, pc);
     (void)uc;
     uint64_t next = in->engine_position + block->count;
-    if (LIKELY(block->pc == pc && block->size == size && next <= in->engine_target && !vm->attention)) {
+    if (LIKELY(block->pc == pc && block->size == size && next <= in->engine_target)) {
         in->block = block;
         in->engine_position = next;
         return;
     }
-    on_block_slow(vm, pc, size);
+    on_block_slow(in->vm, pc, size);
+}
+
+/*
+ * Makes vm_run return soon, from any thread or signal handler. While the engine runs, its next block passes the
+ * target 0; otherwise the flag is seen before the engine is entered.
+ */
+void vm_set_attention(vm_t *vm)
+{
+    vm->attention = 1;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    vm->in->engine_target = 0;
 }
 
 static void on_exception(uc_engine *uc, uint32_t number, void *user)
@@ -267,11 +289,6 @@ static uint64_t get(const struct vm_internal *in, size_t at)
     return value;
 }
 
-static int float_on(const vm_t *vm)
-{
-    return (vm->extensions & EXT_F) && (vm->hart.mstatus & MSTATUS_FS);
-}
-
 static void give_registers(vm_t *vm, uint64_t pc)
 {
     struct vm_internal *in = vm->in;
@@ -351,9 +368,13 @@ void engine_run(vm_t *vm, uint64_t target)
         engine_flush_tlb(vm);
     in->stop = ENGINE_NONE;
     in->refused_fetch = 0;
+    in->blocks = in->block_tables[float_on(vm)];
     in->block = &nothing;
     in->engine_position = vm->time.position;
     in->engine_target = target;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (vm->attention)
+        return;
     give_registers(vm, vm->hart.pc);
     uc_err error = api.emu_start(in->uc, vm->hart.pc, 0, 0, 0);
     take_registers(vm);
@@ -463,12 +484,16 @@ const char *engine_create(vm_t *vm, void *uc)
     struct vm_internal *in = vm->in;
     uc_hook hook;
     uc_context *context = NULL;
+    in->vm = vm;
     in->uc = uc;
     in->word_bytes = vm->xlen / 8;
-    in->blocks = calloc(BLOCK_PAGES * BLOCKS_PER_PAGE, sizeof *in->blocks);
+    for (int table = 0; table < 2; table++)
+        in->block_tables[table] = calloc(BLOCK_SLOTS, sizeof *in->blocks);
+    in->blocks = in->block_tables[0];
     in->scratch = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (!in->blocks || in->scratch == MAP_FAILED) {
-        in->scratch = NULL;
+    if (!in->block_tables[0] || !in->block_tables[1] || in->scratch == MAP_FAILED) {
+        if (in->scratch == MAP_FAILED)
+            in->scratch = NULL;
         return "out of memory";
     }
     if (api.mem_map_ptr(uc, RAM_BASE, vm->ram_size, UC_PROT_ALL, in->ram)
@@ -484,7 +509,7 @@ const char *engine_create(vm_t *vm, void *uc)
     if (uc_ctl_tlb_mode(uc, UC_TLB_VIRTUAL) || uc_ctl_exits_enable(uc) || uc_ctl_set_exits(uc, NULL, 0)
         || api.hook_add(uc, &hook, UC_HOOK_TLB_FILL, (void *)on_fill, vm, 1, 0)
         || api.hook_add(uc, &hook, UC_HOOK_INTR, (void *)on_exception, vm, 1, 0)
-        || (!in->uncounted && api.hook_add(uc, &hook, UC_HOOK_BLOCK, (void *)on_block, vm, 1, 0)))
+        || (!in->uncounted && api.hook_add(uc, &hook, UC_HOOK_BLOCK, (void *)on_block, in, 1, 0)))
         return "the engine refused a hook or a mode";
     return NULL;
 }
@@ -496,5 +521,6 @@ void engine_destroy(vm_t *vm)
         api.context_free(in->context);
     if (in->scratch)
         munmap(in->scratch, SCRATCH_SIZE);
-    free(in->blocks);
+    free(in->block_tables[0]);
+    free(in->block_tables[1]);
 }

@@ -76,12 +76,13 @@ typedef struct {
 typedef struct {
     uint64_t pc;
     uint32_t size;
-    uint64_t count; /* instructions; huge if the block must not run in the engine */
+    uint32_t count; /* instructions, at most a few hundred; BLOCK_STOP if the block must not run in the engine */
 } block_info;
 
+/* A table holds the blocks of 64 pages, a slot per halfword: those of one page lie together. */
 #define BLOCKS_PER_PAGE 2048u
-#define BLOCK_PAGES 64u
-#define BLOCK_STOP (1ull << 62)
+#define BLOCK_SLOTS (64u * BLOCKS_PER_PAGE)
+#define BLOCK_STOP (1u << 31)
 
 typedef struct {
     uint8_t *data;
@@ -129,6 +130,13 @@ typedef struct capture {
 } capture_t;
 
 struct vm_internal {
+    /* What the block hook touches for every block, in one cache line. */
+    vm_t *vm;
+    block_info *blocks; /* the table in use: one of block_tables */
+    block_info *block;  /* the block being executed */
+    uint64_t engine_position;
+    volatile uint64_t engine_target; /* set to 0 from any thread by vm_set_attention */
+
     void *uc;
     int uncounted;
     uint8_t *ram, *rom, *scratch;
@@ -151,9 +159,7 @@ struct vm_internal {
     size_t context_size;
     uint32_t word_bytes; /* XLEN / 8 */
     size_t at_gpr, at_fpr, at_pc, at_reservation, at_value, at_frm, at_mstatus;
-    block_info *blocks;
-    block_info *block;
-    uint64_t engine_position, engine_target;
+    block_info *block_tables[2]; /* with mstatus.FS off, on */
     enum engine_stop stop;
     int refused_fetch, in_scratch, dropping;
     uint64_t stale_page;
@@ -205,6 +211,7 @@ uint64_t csr_misa(const vm_t *vm);
 /* decode.c */
 void decode(const vm_t *vm, uint32_t word, insn_t *insn);
 int decode_needs_stepper(const insn_t *insn);
+int decode_uses_float(const insn_t *insn);
 
 /* stepper.c */
 /* Pseudo operations, behind those of isa_table.h: a word outside the profile, the end of a decoded page, a HINT. */
@@ -231,6 +238,9 @@ void loop_update_lines(vm_t *vm);
 void capture_access(vm_t *vm, uint64_t address, uint64_t value, uint64_t position, uint64_t pc);
 void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap);
 void capture_destroy(vm_t *vm);
+
+/* registers.c */
+void registers_inflow(vm_t *vm, uint64_t value);
 
 /* msgpack.c */
 void mp_uint(buffer_t *out, uint64_t value);

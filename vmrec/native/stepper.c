@@ -122,6 +122,7 @@ static int csr_instruction(vm_t *vm, const insn_t *d, uint64_t operand, uint64_t
         return -1;
     if (csr_read(vm, d->extra, old))
         return -1;
+    registers_inflow(vm, *old);
     if (!writes)
         return 0;
     if (d->op == OP_CSRRS || d->op == OP_CSRRSI)

@@ -74,6 +74,8 @@ int interrupt_enter(vm_t *vm)
         vector += 4 * number;
     enter(vm, (1ull << (vm->xlen - 1)) | number, 0, vector);
     vm->interrupts++;
+    vm->last_interrupt = number;
+    registers_inflow(vm, vm->time.position << 4 | number);
     vm->in->reasons++;
     return 1;
 }

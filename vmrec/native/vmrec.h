@@ -18,6 +18,7 @@
  *            bus.c      physical addresses outside RAM: boot ROM and devices (vmrec/devices/)
  *            csr.c      control and status registers · trap.c traps and interrupts
  *            capture.c  rows of full capture: blocks and accesses, written or checked
+ *            registers.c  which step changed which register, and what the hart was told from outside
  */
 #ifndef VMREC_H
 #define VMREC_H
@@ -137,7 +138,7 @@ typedef struct vm {
     uint64_t tohost;        /* address of the tohost symbol, 0 if none */
 
     /* the live side's wishes: they decide when vm_run returns, never what the guest sees */
-    volatile uint32_t attention; /* set from any thread or signal handler; vm_run clears it and returns */
+    volatile uint32_t attention; /* set by vm_set_attention; vm_run clears it and returns */
     uint32_t auto_idle;          /* wfi: jump to the next deadline without asking */
     uint32_t rx_paced;           /* return RX_WANTED when the guest waits for a console byte */
     uint32_t watch_deadline;     /* return DEADLINE when the guest writes mtimecmp */
@@ -153,6 +154,8 @@ typedef struct vm {
     uint64_t interrupts;
     uint64_t mmio_accesses;
     uint64_t code_drops;
+    uint64_t last_interrupt; /* number of the interrupt that was entered last */
+    uint64_t inflow; /* hash of all that reached the hart from outside it and RAM: registers.c */
 
     struct vm_internal *in;
 } vm_t;
@@ -174,6 +177,8 @@ void vm_state_changed(vm_t *vm);
 
 /* Runs until `position == until` or an exit; returns enum vm_exit. `mode`: enum vm_mode. */
 int vm_run(vm_t *vm, uint64_t until, int mode);
+
+void vm_set_attention(vm_t *vm);
 
 /* Events, at the current position. */
 int vm_push_input(vm_t *vm, const uint8_t *data, uint32_t length); /* bytes taken: what fits the FIFO */
@@ -225,6 +230,19 @@ typedef struct {
     uint64_t pc, expected, actual;
 } check_result;
 void vm_check_result(const vm_t *vm, check_result *result);
+
+/* The register log: see registers.c. `last` and `changes` may be NULL. */
+typedef struct {
+    uint64_t position, word, value;
+} register_change;
+typedef struct {
+    hart_state seen;          /* the hart when the log was begun, or after the last step */
+    uint64_t *last;           /* per word of hart_state: the last step that changed it */
+    register_change *changes; /* what steps changed, in order; a step adds at most LOG_STEP_ROOM */
+    size_t count, room;
+} register_log;
+/* As vm_run with the stepper, and each step is logged. Returns CAPTURE_FULL while there is no room for a step. */
+int vm_run_logged(vm_t *vm, uint64_t until, register_log *log);
 
 /* Columns of numbers, `width` 4 or 8 bytes each, to and from their form on disk (see capture.c). */
 size_t column_encode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta);

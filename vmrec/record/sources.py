@@ -75,14 +75,17 @@ class InputSource(Protocol):
 
 
 class FilePaced:
-    """A regular file, read at the guest's pace, so that two recordings of it are equal. Raises UsageError."""
+    """A regular file, read at the guest's pace, so that two recordings of it are equal. Raises UsageError.
+
+    `path` may be an open descriptor: it is read from where it stands, and stays open.
+    """
 
     live = False
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._path = os.fspath(path)
+    def __init__(self, path: str | os.PathLike[str] | int) -> None:
+        self._path = "-" if isinstance(path, int) else os.fspath(path)
         try:
-            self._file = open(path, "rb")  # noqa: SIM115 - close() closes it
+            self._file = open(path, "rb", closefd=not isinstance(path, int))  # noqa: SIM115 - close() closes it
         except OSError as error:
             raise UsageError(f"--input {self._path}: cannot be read: {error.strerror}") from None
         self._next = self._read()

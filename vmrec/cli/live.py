@@ -1,0 +1,558 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the verbs that run a guest live share: options, the guest's console, signals, and the summary.
+
+    options ──▶ Live ──▶ machine, console in and out, signals ──▶ Ended ──▶ summary
+
+`record` adds a trace to it, `run` nothing, `hunt` only takes some of the options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import re
+import select
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Annotated, Any, Literal, Self
+
+import typer
+
+from vmrec.cli.options import complete_guest
+from vmrec.cli.output import EXIT_TROUBLE, columns, note, plural, progress, quantity, size, write_bytes
+from vmrec.errors import UsageError
+from vmrec.guest.builtin import builtin_names, resolve_guest
+from vmrec.guest.elf import Guest, load_guest
+from vmrec.isa.profiles import PROFILES
+from vmrec.machine.board import MachineConfig
+from vmrec.machine.machine import Machine
+from vmrec.record.session import Ended, LiveRun, Sink, World
+from vmrec.record.sources import (
+    ChaosClock,
+    FilePaced,
+    HostClock,
+    InputPlan,
+    InputSource,
+    LiveInput,
+    ScriptedInput,
+    SeededEntropy,
+    draw_seed,
+    wall_clock_ns,
+)
+from vmrec.record.terminal import KEYS, EscapeParser, RawTerminal
+
+__all__ = [
+    "CaptureOption",
+    "ChaosOption",
+    "ClockOption",
+    "ConsoleOption",
+    "ExitCodeOption",
+    "GuestConsole",
+    "InputAtOption",
+    "InputOption",
+    "IsaOption",
+    "Live",
+    "LiveOptions",
+    "MaxInsnsOption",
+    "OptionalGuestArgument",
+    "RamOption",
+    "SeedOption",
+    "SignalsEnd",
+    "exit_status",
+    "find_guest",
+    "memory_size",
+    "report",
+    "summary",
+]
+
+SEED_MAX = 2**64 - 1
+
+# --------------------------------------------------------------------------------------------------------- options
+
+
+def complete_isa(incomplete: str) -> list[str]:
+    """Profiles that a shell completes `incomplete` to."""
+    return [name for name in PROFILES if name.startswith(incomplete)]
+
+
+OptionalGuestArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="GUEST",
+        help="An ELF file, or the name of a guest that comes with vmrec.",
+        autocompletion=complete_guest,
+        show_default=False,
+    ),
+]
+IsaOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PROFILE",
+        help=f"What the machine can execute ({', '.join(PROFILES)}); as the ELF says if left out.",
+        autocompletion=complete_isa,
+        show_default=False,
+    ),
+]
+RamOption = Annotated[str, typer.Option(metavar="SIZE", help="Memory of the machine: a number and K, M or G.")]
+InputOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="F",
+        help="Where the console's input comes from: a file, or - for stdin. A regular file is read at the guest's "
+        "pace. If left out: the terminal, if stdin is one.",
+        show_default=False,
+    ),
+]
+InputAtOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="N:S",
+        help="Console input S at position N, for example 120000:'ls\\n'; may be given several times.",
+        show_default=False,
+    ),
+]
+ClockOption = Annotated[
+    Literal["virtual", "host"],
+    typer.Option(help="Guest time: a function of the position, or as it passes on the host (and its date)."),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=0, max=SEED_MAX, help="Seed of the guest's entropy; drawn if left out.", show_default=False
+    ),
+]
+ChaosOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SEED",
+        min=0,
+        max=SEED_MAX,
+        help="Make timers early and late, as this seed decides.",
+        show_default=False,
+    ),
+]
+MaxInsnsOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="End after N instructions.", show_default=False)
+]
+CaptureOption = Annotated[
+    Literal["inputs", "full"] | None,
+    typer.Option(
+        help="What goes into the recording: what came in, or also every instruction and memory access. Default: full "
+        "for rv32im, inputs otherwise.",
+        show_default=False,
+    ),
+]
+ConsoleOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write the guest's console there instead of to stdout.", show_default=False),
+]
+ExitCodeOption = Annotated[
+    Literal["guest"] | None,
+    typer.Option(help="Exit with the guest's exit code (2 if it gave none).", show_default=False),
+]
+
+
+def memory_size(text: str) -> int:
+    """The bytes that a value of --ram means: 65536, 512K, 128M, 2G. Raises UsageError."""
+    match = re.fullmatch(r"([0-9]+)([KMG]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise UsageError(f"--ram {text!r} is not a size; give a number with K, M or G behind it, for example 128M.")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2].upper()]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """The options of a live run, as given. `json`: stdout is for the report."""
+
+    guest: str | None
+    isa: str | None = None
+    ram: str = "128M"
+    input: str | None = None
+    input_at: Sequence[str] = ()
+    clock: Literal["virtual", "host"] = "virtual"
+    seed: int | None = None
+    chaos: int | None = None
+    max_insns: int | None = None
+    console: Path | None = None
+    json: bool = False
+
+    def config(self, guest: Guest) -> MachineConfig:
+        """The machine for `guest`. Raises UsageError for options that contradict each other.
+
+        Unless the clock is the host's, the real-time clock starts at 1970: so a run without input is the same always.
+        """
+        if self.chaos is not None and self.clock == "host":
+            raise UsageError("--chaos and --clock host both set the guest's time; choose one.")
+        stepped = self.chaos is not None or self.clock == "host"
+        return MachineConfig(
+            isa=guest.isa if self.isa is None else self.isa.strip().lower(),
+            ram_size=memory_size(self.ram),
+            time_rule="stepped" if stepped else "virtual",
+            rtc_base_ns=wall_clock_ns() if self.clock == "host" else 0,
+        )
+
+    def time_source(self) -> HostClock | ChaosClock | None:
+        """The clock outside the machine, None under the virtual time rule."""
+        if self.chaos is not None:
+            return ChaosClock(self.chaos)
+        return HostClock() if self.clock == "host" else None
+
+
+def find_guest(argument: str | None, verb: str) -> Guest:
+    """The guest that `vmrec VERB GUEST` means. Raises UsageError or GuestError, which say what there is."""
+    if argument is None:
+        raise UsageError(
+            f"which guest? Name an ELF file, or one of the guests that come with vmrec: {', '.join(builtin_names())}. "
+            f"For example: `vmrec {verb} hello`."
+        )
+    return load_guest(resolve_guest(argument))
+
+
+# --------------------------------------------------------------------------------------------------------- console
+
+
+class GuestConsole:
+    """Where the guest's console goes: stdout, a file or nowhere. A context manager.
+
+    Bytes are written at once, as they are. When that fails, `error` holds why, `failed` is called, and the rest is
+    dropped. After `give_up` a reader that does not read is waited for no longer.
+    """
+
+    def __init__(self, path: Path | None, *, json: bool) -> None:
+        """Raises UsageError if `path` cannot be written."""
+        self.error: OSError | None = None
+        self.failed: Callable[[], None] = lambda: None
+        self.last = b"\n"  # what was written last
+        self._write: Callable[[bytes], object] | None = None
+        self._file: io.FileIO | None = None
+        self._control = os.pipe()
+        if path is not None:
+            try:
+                self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - __exit__ closes it
+            except OSError as error:
+                self.__exit__(None, None, None)
+                raise UsageError(f"--console {path}: cannot be written: {error.strerror}.") from None
+            self._write = functools.partial(self._write_all, self._file.fileno())
+        elif not json and sys.stdout is not None:
+            sys.stdout.flush()
+            try:
+                self._write = functools.partial(self._write_all, sys.stdout.fileno())
+            except io.UnsupportedOperation:  # somebody inside this process listens
+                self._write = write_bytes
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether it is shown on a terminal, where nothing else may interfere."""
+        return self._write is not None and self._file is None and sys.stdout.isatty()
+
+    def write(self, data: bytes) -> None:
+        """Writes what the guest has printed."""
+        if self._write is None or self.error is not None or not data:
+            return
+        try:
+            self._write(data)
+            self.last = data[-1:]
+        except OSError as error:
+            self.error = error
+            self.failed()
+
+    def give_up(self) -> None:
+        """Ends a `write` whose reader does not read. May be called from any thread."""
+        os.write(self._control[1], b"!")
+
+    def end_line(self) -> None:
+        """On a terminal, what comes next begins a line of its own."""
+        if self.on_terminal and self.last != b"\n":
+            self.write(b"\n")
+
+    def require_written(self) -> None:
+        """Raises what made a write fail: BrokenPipeError if the reader went away, else UsageError."""
+        if isinstance(self.error, BrokenPipeError):
+            raise self.error
+        if self.error is not None:
+            raise UsageError(
+                f"the guest's console could not be written ({self.error.strerror}), so the run was ended; "
+                "let it go elsewhere with --console FILE."
+            )
+
+    def _write_all(self, fd: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            _, ready, _ = select.select([self._control[0]], [fd], [])
+            if not ready:
+                return
+            with contextlib.suppress(BlockingIOError):
+                view = view[os.write(fd, view[:4096]) :]  # a pipe that is ready takes 4096 bytes without waiting
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._write = None
+        if self._file is not None:
+            self._file.close()
+        for end in self._control:
+            os.close(end)
+
+
+def _open_input(argument: str | None, machine: Machine, stack: contextlib.ExitStack) -> tuple[InputSource | None, bool]:
+    """The source of console input that --input means, and whether it is the terminal. Raises UsageError.
+
+    `stack` closes what is opened here.
+    """
+    source: InputSource | None = None
+    if argument is None or argument == "-":
+        source = _stdin(machine, asked=argument is not None)
+    elif os.path.exists(argument) and not os.path.isfile(argument) and not os.path.isdir(argument):
+        try:
+            fd = os.open(argument, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        except OSError as error:
+            raise UsageError(f"--input {argument}: cannot be read: {error.strerror}.") from None
+        stack.callback(os.close, fd)
+        source = LiveInput(fd, machine.set_attention)
+    else:
+        source = FilePaced(argument)
+    if source is not None:
+        stack.callback(source.close)
+    return source, source is not None and source.fileno() == 0 and os.isatty(0)
+
+
+def _stdin(machine: Machine, *, asked: bool) -> InputSource | None:
+    """Stdin as a source; None if it is no terminal and was not asked for."""
+    try:
+        kind = os.fstat(0).st_mode
+    except OSError:
+        if asked:
+            raise UsageError("--input -: stdin is closed; give it something to read.") from None
+        return None
+    if os.isatty(0):
+        return LiveInput(0, machine.set_attention, parser=EscapeParser())
+    if not asked:
+        return None
+    return FilePaced(0) if stat.S_ISREG(kind) else LiveInput(0, machine.set_attention)
+
+
+# --------------------------------------------------------------------------------------------------------- signals
+
+
+class SignalsEnd:
+    """While the block lasts, SIGINT, SIGTERM and SIGHUP call `end` instead of ending the process.
+
+    `end` is called from a thread: it may take locks, and is called even while the main thread is busy in C. Signals
+    that are ignored (as under nohup) stay ignored. Outside the main thread, where Python has no signals, nothing
+    happens.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._thread = threading.Thread(target=self._watch, name="vmrec-signals", daemon=True)
+        self._thread.start()
+        self._before = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for number in self.SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, _noted)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._handlers and threading.current_thread() is not threading.main_thread():
+            return
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+        signal.set_wakeup_fd(self._before)
+        os.close(self._writer)
+        self._thread.join()
+        os.close(self._reader)
+
+    def _watch(self) -> None:
+        while numbers := os.read(self._reader, 64):
+            if any(number in self.SIGNALS for number in numbers):
+                self._end()
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """Nothing: the byte that Python writes for the signal is what counts."""
+
+
+# -------------------------------------------------------------------------------------------------------- the run
+
+
+class Live:
+    """A guest made ready to run live as `options` say; a context manager. Raises UsageError and GuestError.
+
+    `seed` is the seed of the guest's entropy, given or drawn.
+    """
+
+    def __init__(self, options: LiveOptions, guest: Guest) -> None:
+        self.options = options
+        self.seed = draw_seed() if options.seed is None else options.seed
+        self._guest = guest
+        self._stack = contextlib.ExitStack()
+        self._run: LiveRun | None = None
+        self._ended_by: str | None = None
+
+    def __enter__(self) -> Self:
+        with self._stack:
+            self._prepare()
+            self._stack = self._stack.pop_all()
+        return self
+
+    def _prepare(self) -> None:
+        options, enter = self.options, self._stack.enter_context
+        scripted = ScriptedInput.parse(options.input_at)
+        self.machine = enter(Machine(options.config(self._guest), self._guest))
+        self.console = enter(GuestConsole(options.console, json=options.json))
+        source, self.interactive = _open_input(options.input, self.machine, self._stack)
+        self.world = World(SeededEntropy(self.seed), InputPlan(scripted, source), options.time_source())
+        self.console.failed = self._end
+        enter(SignalsEnd(self._end))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def run(self, sink: Sink | None, *, capture: bool, written: Callable[[], int] | None = None) -> Ended:
+        """Runs the guest to its end. `written`: bytes in the trace, for people to watch."""
+        run = self._run = LiveRun(
+            self.machine,
+            self.world,
+            sink=sink,
+            console=self.console.write,
+            max_insns=self.options.max_insns,
+            capture=capture,
+            help_key=_show_keys,
+        )
+        if self._ended_by is not None:
+            run.interrupt(self._ended_by)
+        with contextlib.ExitStack() as stack:
+            if self.interactive:
+                note("vmrec: Ctrl-A x ends the run, Ctrl-A h helps.")
+                stack.enter_context(RawTerminal(0))
+            if not self.console.on_terminal and not self.interactive:
+                run.sink = stack.enter_context(_shown(run.sink, self._guest.name, self.options.max_insns, written))
+            return run.run()
+
+    def _end(self) -> None:
+        """Ends the run soon, also if it has not begun yet. May be called from any thread."""
+        self._ended_by = "interrupted"
+        self.console.give_up()
+        if self._run is not None:
+            self._run.interrupt(self._ended_by)
+
+
+def _show_keys() -> None:
+    note("\n" + KEYS.rstrip())
+
+
+class _ShownSink:
+    """Another sink, and at each tick what there is to see."""
+
+    def __init__(self, sink: Sink, show: Callable[[Machine], None]) -> None:
+        self.outputs = sink.outputs
+        self.event = sink.event
+        self.observe = sink.observe
+        self.rows = sink.rows
+        self._tick = sink.tick
+        self._show = show
+
+    def tick(self, machine: Machine) -> None:
+        self._tick(machine)
+        self._show(machine)
+
+
+@contextlib.contextmanager
+def _shown(
+    sink: Sink, name: str, total: int | None, written: Callable[[], int] | None
+) -> Iterator[Sink]:
+    """The sink, with a line on stderr that shows how the run goes on, if somebody watches."""
+    if not sys.stderr.isatty():
+        yield sink
+        return
+    began = time.perf_counter()
+    with progress(name, total) as line:
+
+        def show(machine: Machine) -> None:
+            icount = machine.icount
+            speed = icount / max(time.perf_counter() - began, 1e-9)
+            text = f"{quantity(icount)} instructions, {speed / 1e6:.0f} M/s"
+            line.update(icount, text + (f", {size(written())}" if written is not None else ""))
+
+        yield _ShownSink(sink, show)
+
+
+# --------------------------------------------------------------------------------------------------------- summary
+
+
+def summary(ended: Ended, seconds: float) -> dict[str, Any]:
+    """What there is to say about any live run that took `seconds` in all, for JSON."""
+    own = max(seconds - ended.machine_seconds - ended.waited_seconds, 0.0)
+    busy = max(seconds - ended.waited_seconds, 1e-9)
+    return {
+        "reason": ended.reason,
+        "exit_code": ended.exit_code if ended.reason in GUEST_ENDED else None,
+        "position": ended.position,
+        "icount": ended.icount,
+        "run_seconds": seconds,
+        "machine_seconds": ended.machine_seconds,
+        "waited_seconds": ended.waited_seconds,
+        "overhead_seconds": own,
+        "overhead": own / busy,
+        "instructions_per_second": ended.icount / busy,
+    }
+
+
+#: The reasons with which a guest gives an exit code.
+GUEST_ENDED = ("poweroff", "reset")
+
+
+def report(found: dict[str, Any]) -> str:
+    """A summary as text for people."""
+    ending = found["reason"]
+    if found["exit_code"] is not None:
+        ending += f", exit code {found['exit_code']}"
+    length = f"{plural(found['position'], 'step')}, {plural(found['icount'], 'instruction')}"
+    if "events" in found:
+        length += f", {plural(found['events'], 'event')}"
+    rate = f"{found['instructions_per_second'] / 1e6:.3g} M instructions/s in {found['run_seconds']:.3g} s"
+    if found["waited_seconds"] >= 0.01:
+        rate += f", of which waiting {found['waited_seconds']:.3g} s"
+    lines = [("ended", ending), ("length", length), ("speed", f"{rate}; own overhead {found['overhead']:.1%}")]
+    if "path" in found:
+        bits = found["bits_per_instruction"]
+        held = "" if bits is None else f", {bits:.3g} bits/instruction"
+        lines.insert(0, ("recording", f"{found['path']}, {size(found['size'])}{held}"))
+        lines.append(("head", found["head"].hex()))
+    return columns(lines)
+
+
+def exit_status(found: dict[str, Any], wanted: Literal["guest"] | None) -> int:
+    """The exit status of a run that ended cleanly, as --exit-code says."""
+    if wanted is None:
+        return 0
+    code = found["exit_code"]
+    if code is None:
+        note(f"--exit-code guest: the guest gave none; the run ended with {found['reason']}.")
+        return EXIT_TROUBLE
+    return min(int(code), 255)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vmrec record: runs a guest and writes down the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vmrec.cli.live import (
+    CaptureOption,
+    ChaosOption,
+    ClockOption,
+    ConsoleOption,
+    ExitCodeOption,
+    InputAtOption,
+    InputOption,
+    IsaOption,
+    Live,
+    LiveOptions,
+    MaxInsnsOption,
+    OptionalGuestArgument,
+    RamOption,
+    SeedOption,
+    exit_status,
+    find_guest,
+    report,
+    summary,
+)
+from vmrec.cli.options import JsonOption
+from vmrec.cli.output import note, print_json
+from vmrec.cli.paths import new_trace_paths
+from vmrec.errors import TraceError, UsageError
+from vmrec.record.recorder import TraceSink, make_header
+from vmrec.trace.writer import TraceWriter
+
+
+def command(
+    guest: OptionalGuestArgument = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="T",
+            help="The recording to make. If left out: GUEST-1.vmrec or the next free number, in the current "
+            "directory or $VMREC_DIR.",
+            show_default=False,
+        ),
+    ] = None,
+    capture: CaptureOption = None,
+    isa: IsaOption = None,
+    ram: RamOption = "128M",
+    input: InputOption = None,
+    input_at: InputAtOption = None,
+    clock: ClockOption = "virtual",
+    seed: SeedOption = None,
+    chaos: ChaosOption = None,
+    max_insns: MaxInsnsOption = None,
+    durable: Annotated[
+        bool, typer.Option("--durable", help="Have each piece on the disk before going on: survives a power cut.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recording.")] = False,
+    console: ConsoleOption = None,
+    json: JsonOption = False,
+    exit_code: ExitCodeOption = None,
+) -> int:
+    """Run a guest and record the run, to be replayed bit for bit.
+
+    The guest's console is stdout; a summary follows on stderr. Stdin is the guest's console input if it is a terminal,
+    or with --input -. On a terminal Ctrl-A x ends the run and Ctrl-A h helps. Ctrl-C, SIGTERM and SIGHUP end the
+    recording cleanly too; what was written replays even after kill -9.
+
+    With --json the summary goes to stdout, and the console to --console FILE or nowhere.
+
+    Exit status: 0 for any recording that ended cleanly (the summary says why), 2 for trouble; with --exit-code guest
+    the guest's own.
+
+    \b
+    Examples:
+      vmrec record hello
+      vmrec record race --chaos 7 -o race-7.vmrec
+      vmrec record echo --input typed.txt --json
+      vmrec record firmware.elf --max-insns 1000000000 --exit-code guest
+    """
+    found = find_guest(guest, "record")
+    options = LiveOptions(
+        guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json
+    )
+    if output is not None:
+        _check_apart(output, {"GUEST": found.path, "--input": input, "--console": console})
+    with Live(options, found) as live:
+        level = capture or ("full" if live.machine.config.isa == "rv32im" else "inputs")
+        created = datetime.now(UTC).isoformat(timespec="seconds")
+        header = make_header(live.machine, capture=level, seed=live.seed, chaos=chaos, created=created)
+        writer = _create(output, found.name, header, durable=durable, force=force)
+        made = _record(live, writer, level, json=json)
+        live.console.end_line()
+        if json:
+            print_json("record", made)
+        else:
+            note(report(made))
+        live.console.require_written()
+    return exit_status(made, exit_code)
+
+
+def _check_apart(output: Path, others: dict[str, str | Path | None]) -> None:
+    """Raises UsageError if the recording would be written over something that this command needs."""
+    for name, path in others.items():
+        with contextlib.suppress(OSError):
+            if path is not None and (os.path.realpath(path) == os.path.realpath(output)):
+                raise UsageError(f"-o {output} and {name} are the same file; choose another name for the recording.")
+
+
+def _create(output: Path | None, guest: str, header: dict[str, Any], *, durable: bool, force: bool) -> TraceWriter:
+    """The recording's file. Without `output` it gets a name that no file has."""
+    if output is not None:
+        return TraceWriter(output, header, durable=durable, force=force)
+    for path in new_trace_paths(guest):
+        try:
+            return TraceWriter(path, header, durable=durable)
+        except UsageError as error:
+            if not isinstance(error.__cause__, FileExistsError):  # else somebody was faster
+                raise
+    raise AssertionError("names for recordings do not run out")
+
+
+def _record(live: Live, writer: TraceWriter, capture: str, *, json: bool) -> dict[str, Any]:
+    """Runs the guest into `writer`; returns the summary. If the disk fills up, what was written is a recording."""
+    sink = TraceSink(writer)
+    begin = time.perf_counter()
+    try:
+        ended = live.run(sink, capture=capture == "full", written=lambda: writer.bytes_written)
+        sink.close(live.machine, ended)
+    except TraceError as error:
+        sink.abort()
+        if json:
+            print_json("record", {**_written(live, writer, capture), "reason": "write-failed", "error": str(error)})
+        raise
+    except BaseException:
+        sink.abort()
+        raise
+    found = summary(ended, time.perf_counter() - begin)
+    bits = writer.bytes_written * 8 / ended.icount if ended.icount else None
+    return {**_written(live, writer, capture), **found, "events": sink.events, "bits_per_instruction": bits}
+
+
+def _written(live: Live, writer: TraceWriter, capture: str) -> dict[str, Any]:
+    """What is on the disk."""
+    return {
+        "path": writer.path,
+        "position": writer.written_position,
+        "size": writer.bytes_written,
+        "head": writer.head,
+        "capture": capture,
+        "seed": live.seed,
+        "chaos": live.options.chaos,
+    }

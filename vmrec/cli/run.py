@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vmrec run: runs a guest as record does, but writes nothing down."""
+
+from __future__ import annotations
+
+import time
+
+from vmrec.cli.live import (
+    ChaosOption,
+    ClockOption,
+    ConsoleOption,
+    ExitCodeOption,
+    InputAtOption,
+    InputOption,
+    IsaOption,
+    Live,
+    LiveOptions,
+    MaxInsnsOption,
+    OptionalGuestArgument,
+    RamOption,
+    SeedOption,
+    exit_status,
+    find_guest,
+    report,
+    summary,
+)
+from vmrec.cli.options import JsonOption
+from vmrec.cli.output import note, print_json
+
+
+def command(
+    guest: OptionalGuestArgument = None,
+    isa: IsaOption = None,
+    ram: RamOption = "128M",
+    input: InputOption = None,
+    input_at: InputAtOption = None,
+    clock: ClockOption = "virtual",
+    seed: SeedOption = None,
+    chaos: ChaosOption = None,
+    max_insns: MaxInsnsOption = None,
+    console: ConsoleOption = None,
+    json: JsonOption = False,
+    exit_code: ExitCodeOption = None,
+) -> int:
+    """Run a guest without recording it.
+
+    As `vmrec record`, which see, without a file: the guest's console is stdout, a summary follows on stderr. On a
+    terminal Ctrl-A x ends the run and Ctrl-A h helps.
+
+    Exit status: 0 for any run that ended cleanly (the summary says why), 2 for trouble; with --exit-code guest the
+    guest's own.
+
+    \b
+    Examples:
+      vmrec run hello
+      vmrec run echo
+      vmrec run tests.elf --max-insns 1000000000 --exit-code guest
+      vmrec run dice --seed 7 --json --console thrown.txt
+    """
+    found = find_guest(guest, "run")
+    options = LiveOptions(
+        guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json
+    )
+    with Live(options, found) as live:
+        begin = time.perf_counter()
+        ended = live.run(None, capture=False)
+        made = {**summary(ended, time.perf_counter() - begin), "seed": live.seed, "chaos": chaos}
+        live.console.end_line()
+        if json:
+            print_json("run", made)
+        else:
+            note(report(made))
+        live.console.require_written()
+    return exit_status(made, exit_code)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Watching a machine's hart from outside: which step changed which register, and whether two machines did the same.
+
+    RegisterLog     every step is noted: what it changed (for listings), or only what changed when last (for blame)
+    fingerprint     a few hundred bytes that say whether two machines have executed the same steps, at full speed
+
+Neither is seen by the guest. The names of registers are the ABI names, and those of the native core's hart record for
+all that is neither x nor f.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from typing import Any, NamedTuple
+
+from vmrec.events import UINT64_MAX
+from vmrec.isa.registers import ABI_NAMES, FLOAT_ABI_NAMES
+from vmrec.machine.machine import Machine
+
+__all__ = ["INTERRUPT", "RegisterChange", "RegisterLog", "fingerprint", "forget_inflow", "register_names", "registers"]
+
+#: The name of a change that is no register but the entry into an interrupt.
+INTERRUPT = "interrupt"
+#: The most changes that one step can add to a log.
+STEP_ROOM = 128
+_FILES = {"x": ABI_NAMES, "f": FLOAT_ABI_NAMES}
+
+
+class RegisterChange(NamedTuple):
+    """In the step from `position` on the register `name` got `value`.
+
+    With the name `INTERRUPT` it says that before this step the interrupt with the number `value` was entered.
+    """
+
+    position: int
+    name: str
+    value: int
+
+
+@functools.cache
+def _names(ffi: Any) -> tuple[str, ...]:
+    """The words of the hart record, in its order."""
+    names: list[str] = []
+    for field, _ in ffi.typeof("hart_state").fields:
+        names.extend(_FILES.get(field, (field,)))
+    return tuple(names)
+
+
+def register_names(machine: Machine) -> tuple[str, ...]:
+    """The names of all registers, in a fixed order."""
+    return _names(machine.native[2])
+
+
+def _hart(machine: Machine) -> bytes:
+    _, vm, ffi = machine.native
+    return bytes(ffi.buffer(ffi.addressof(vm, "hart")))
+
+
+def registers(machine: Machine) -> dict[str, int]:
+    """The value of every register, pc included."""
+    names = register_names(machine)
+    return dict(zip(names, struct.unpack(f"={len(names)}Q", _hart(machine)), strict=True))
+
+
+class RegisterLog:
+    """While it is open, each step of `machine` is executed by the stepper and its effect on the hart noted.
+
+    Without `room` only `last_changes` is kept. With it also every change: at most that many until they are taken, or
+    `Machine.run` returns Exit.CAPTURE_FULL. A step adds at most STEP_ROOM.
+    """
+
+    def __init__(self, machine: Machine, room: int | None = None) -> None:
+        self._machine = machine
+        _, vm, self._ffi = machine.native
+        self._names = (*register_names(machine), INTERRUPT)
+        self._last = self._ffi.new("uint64_t[]", [UINT64_MAX] * (len(self._names) - 1))
+        self._log = self._ffi.new("register_log *", {"seen": vm.hart, "last": self._last})
+        if room is not None:
+            self._changes = self._ffi.new("register_change[]", room)
+            self._log.changes, self._log.room = self._changes, room
+        machine.log = self._log
+
+    def close(self) -> None:
+        """Ends the log; what was not taken is lost."""
+        self._machine.log = None
+
+    def take_changes(self) -> list[RegisterChange]:
+        """The changes since the last call, in order."""
+        size = int(self._log.count) * self._ffi.sizeof("register_change")
+        found = struct.iter_unpack("=QQQ", self._ffi.buffer(self._log.changes, size)) if size else ()
+        self._log.count = 0
+        return [RegisterChange(position, self._names[word], value) for position, word, value in found]
+
+    def last_changes(self) -> dict[str, int]:
+        """Register → position of the last step that changed it, since the log was opened; without the others."""
+        last = zip(self._names, self._last, strict=False)
+        return {name: int(position) for name, position in last if position != UINT64_MAX}
+
+
+def forget_inflow(machine: Machine) -> None:
+    """Makes `fingerprint` begin here."""
+    machine.native[1].inflow = 0
+
+
+def fingerprint(machine: Machine) -> bytes:
+    """What tells, at no cost while running, whether two machines have done the same.
+
+    If their registers and RAM were equal when `forget_inflow` was last called for both, then equal fingerprints mean
+    that they executed the same steps since, and that registers and RAM are equal again (native/registers.c says why).
+    Pending interrupts that had no effect yet are left out.
+    """
+    hart, ffi = _hart(machine), machine.native[2]
+    mip = ffi.offsetof("hart_state", "mip")
+    return hart[:mip] + hart[mip + 8 :] + int(machine.native[1].inflow).to_bytes(8, "little")
