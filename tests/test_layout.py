@@ -53,7 +53,12 @@ def test_hashes_are_frozen() -> None:
     chain = digests.OutputChain()
     chain.feed(b"hello" * 1000)
     found = [zero, tree.root().hex(), chain.value().hex(), digests.digest_of({"b": [1, None], "a": b"x"}).hex()]
-    assert [text[:16] for text in found] == ["", "", "", ""]
+    assert [text[:16] for text in found] == [
+        "2532174fe933d57e",
+        "7136e95965018e8d",
+        "872a0ebb426a04cc",
+        "015c93281bc8016f",
+    ]
 
 
 def test_documentation_names_every_object_and_key() -> None:

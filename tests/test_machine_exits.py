@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import ENGINES, FIXED, PROFILES, Choices, Run, assemble, boot, csr, encode, image, same, words_of
+from machines import (
+    ENGINES, FIXED, MSTATUS_FS, PROFILES, Choices, Run, assemble, boot, csr, encode, image, same, words_of,
+)  # fmt: skip
 
 from vmrec.isa.instructions import Instruction
 from vmrec.isa.profiles import profile
 from vmrec.isa.registers import CSR_NUMBERS
-from vmrec.machine.board import PAGE_SIZE, RAM_BASE, RAM_SIZE_MIN
+from vmrec.machine.board import PAGE_SIZE, RAM_BASE
 from vmrec.machine.machine import Engine, Exit
 
 STEPS = 2400
@@ -208,8 +210,8 @@ PLANS = st.lists(st.builds(Cut, LENGTHS, st.sampled_from(ENGINES), ACTIONS), min
 def rob(run: Run) -> None:
     """Takes two pages of three away; what is missed comes back through `run.pages`."""
     machine = run.machine
-    for index in range(RAM_SIZE_MIN // PAGE_SIZE):
-        if (index + machine.position) % 3 != 0:
+    for index in range(machine.config.ram_size // PAGE_SIZE):
+        if (index + machine.position) % 3 != 0 and index not in run.pages:
             run.pages[index] = machine.page(index)
             machine.mark_missing(index)
             machine._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = b"\xa5" * PAGE_SIZE
@@ -236,6 +238,8 @@ def follow(run: Run, plan: list[Cut], looks: dict[int, Any]) -> None:
             case "digest":
                 run.machine.digest()
             case "rob":
+                if capturing:
+                    run.take_rows(close=True)  # the code of an open block must stay where it is
                 rob(run)
             case "capture" if not capturing:
                 run.capture()
@@ -286,3 +290,151 @@ def test_cuts_leave_no_mark(isa: str) -> None:
         reference.close()
 
     check()
+
+
+# ----------------------------------------------------------------------------------------------------------- columns
+
+
+@pytest.mark.parametrize("isa", PROFILES)
+def test_columns_do_not_depend_on_cuts(isa: str) -> None:
+    """A replay, which stops elsewhere and may have to fetch its pages, compares block by block."""
+
+    def columns(program: Program, plan: list[Cut], *, robbed: bool) -> tuple[int, int, bytes]:
+        run = program.run()
+        if robbed:
+            rob(run)
+        run.capture()
+        position = 0
+        for cut in plan:
+            position = min(position + cut.steps, STEPS)
+            run.to(position, cut.engine)
+        run.to(STEPS)
+        captured = run.machine.take_captured(close=True)
+        run.close()
+        assert captured is not None
+        return captured.first, captured.last, captured.columns
+
+    @settings(FIXED, max_examples=30)
+    @given(program=programs(isa), plan=PLANS, robbed=st.booleans())
+    def check(program: Program, plan: list[Cut], robbed: bool) -> None:
+        assert columns(program, plan, robbed=robbed) == columns(program, [], robbed=False)
+
+    check()
+
+
+# ----------------------------------------------------------------------------------------------- between two of a pair
+
+LR_SC = (
+    *(encode("addi", 5, 5, imm=1), encode("lr.w", 6, 8), encode("add", 6, 6, 5), encode("sc.w", 7, 8, 6)),
+    *(encode("add", 12, 12, 7), encode("lr.w", 6, 8), encode("sc.w", 7, 9, 6), encode("add", 12, 12, 7)),
+    *(encode("lr.w", 6, 8), encode("sw", rs1=8, rs2=5), encode("sc.w", 7, 8, 6), encode("add", 12, 12, 7)),
+    *(encode("lr.w", 6, 8), csr("csrrs", "mscratch"), encode("sc.w", 7, 8, 5), encode("add", 12, 12, 7)),
+    encode("ecall"),
+)
+FLOAT = (
+    *(encode("fdiv.s", 1, 2, 3, rm=7), encode("fadd.s", 2, 1, 3, rm=1), encode("fsqrt.s", 4, 1, rm=3)),
+    *(encode("fmadd.s", 5, 1, 2, rs3=4, rm=7), encode("fcvt.w.s", 6, 5, rm=2), csr("csrrs", "fflags", 7)),
+    *(encode("fsw", rs1=8, rs2=5, imm=4), csr("csrrwi", "frm", rs1=2), encode("fsub.s", 3, 5, 1, rm=7)),
+    *(encode("flw", 9, 8), encode("fmul.s", 9, 9, 4, rm=7), encode("feq.s", 5, 9, 1), csr("csrrwi", "fflags", rs1=0)),
+)
+
+
+def paired(body: tuple[int, ...]) -> Run:
+    """The body three times over, and then a loop that is long enough for the engine."""
+    handler = (csr("csrrs", "mepc", 31), encode("addi", 31, 31, imm=4), csr("csrrw", "mepc", rs1=31), encode("mret"))
+    data = 0x3F80_0001_4048_F5C3.to_bytes(8, "little")
+    code = image({0: assemble(*body * 3, encode("jal")), 0x800: assemble(*handler), 0x1000: data * 2})
+    f = {n: 0xFFFF_FFFF << 32 | value for n, value in ((1, 0x4040_0000), (2, 0x3F80_0000), (3, 0xBE99_999A), (4, 0x7F7F_FFFF))}
+    return Run(
+        boot(
+            code, "rv32gc", x={8: RAM_BASE + 0x1000, 9: RAM_BASE + 0x1008}, f=f, mtvec=RAM_BASE + 0x800,
+            mstatus=0x1800 | MSTATUS_FS & 1 << 13,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("second", ENGINES)
+@pytest.mark.parametrize("first", ENGINES)
+@pytest.mark.parametrize("body", [LR_SC, FLOAT], ids=["lr-sc", "float"])
+def test_a_run_is_moved_at_any_position(body: tuple[int, ...], first: Engine, second: Engine) -> None:
+    end = 3 * len(body) + 700
+    uncut = paired(body)
+    uncut.to(end, "stepper")
+    uncut.machine.digest()
+    for position in range(3 * len(body) + 20):
+        run = paired(body)
+        run.to(position, first)
+        run.move()
+        run.to(end, second)
+        same(run.look(), uncut.look())
+        run.close()
+
+
+# -------------------------------------------------------------------------------------------------------- the guests
+
+CUT_GUESTS = (
+    "timer", "race", "lrsc", "lrsc64", "fp", "smc", "smc-nofence", "mixed", "traps", "traps-manual", "counters",
+    "counters-manual", "sort", "dice",
+)  # fmt: skip
+FOREVER = 10**9
+
+
+@functools.cache
+def uncut(name: str) -> tuple[int, bytes, bytes]:
+    """Last position, digest and outputs of a guest that the stepper runs in one go."""
+    run = Run.of(name)
+    assert run.to(FOREVER, "stepper") is Exit.STOPPED
+    assert (run.machine.stop_reason, run.machine.exit_code) == ("poweroff", 0)
+    return run.machine.position, run.machine.digest().value, run.outputs
+
+
+@pytest.mark.parametrize("name", CUT_GUESTS)
+def test_a_guest_that_is_cut_and_moved_ends_alike(name: str) -> None:
+    end, digest, outputs = uncut(name)
+    rng = random.Random(name)
+    for _ in range(4):
+        run = Run.of(name)
+        for position in sorted(rng.sample(range(1, end), 12)):
+            engine = rng.choice(ENGINES)
+            run.to(position, engine)
+            assert run.machine.position >= position
+            match rng.choice(("move", "digest", "rob", "steps", "")):
+                case "move":
+                    run.move()
+                case "digest":
+                    run.machine.digest()
+                case "rob":
+                    rob(run)
+                case "steps":
+                    for step in range(position + 1, min(position + 1500, end)):
+                        run.to(step, engine)
+                case _:
+                    pass
+        run.to(FOREVER, rng.choice(ENGINES))
+        assert (run.machine.position, run.outputs) == (end, outputs)
+        give_back(run)
+        assert run.machine.digest().value == digest
+        run.close()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["traps", "traps-manual", "smc", "smc-nofence", "counters", "lrsc", "lrsc64", "dice"])
+def test_a_guest_that_is_single_stepped_ends_alike(name: str, engine: Engine) -> None:
+    end, digest, outputs = uncut(name)
+    run = Run.of(name)
+    for position in range(1, end + 1):
+        run.to(position, engine)
+        assert run.machine.position == position
+    assert (run.outputs, run.machine.digest().value) == (outputs, digest)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_attention_comes_at_an_exact_position(engine: Engine) -> None:
+    """Where it is seen is chance; what is there is not."""
+    run, reference = Run.of("race"), Run.of("race")
+    for _ in range(5):
+        run.machine.set_attention()
+        assert run.to(FOREVER, engine) is Exit.ATTENTION
+        assert reference.to(run.machine.position, "stepper") is Exit.POSITION
+        same(run.look(), reference.look())
+        run.to(run.machine.position + 100_000, engine)

@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trace_files import chained, flipped, full_header, header, noise, outcome, read_all, segments, with_header, write_sample
+from trace_files import (
+    chained,
+    flipped,
+    full_header,
+    header,
+    noise,
+    outcome,
+    read_all,
+    segments,
+    with_header,
+    write_sample,
+)
 
 from vmrec.errors import TraceError, UsageError
 from vmrec.trace.codec import pack
@@ -55,7 +66,7 @@ def test_every_flipped_bit_is_noticed_and_located(tmp_path: Path, close: bool) -
     write_sample(path, frames=3, close=close)
     whole = read_all(path)
     data = path.read_bytes()
-    parts, tail = segments(path)
+    parts, _ = segments(path)
     starts = [sum(map(len, parts[:number])) for number in range(len(parts) + 1)]
     choice = random.Random(2)
     bits = {choice.randrange(len(data) * 8) for _ in range(250)}
@@ -242,7 +253,7 @@ def test_bytes_behind_a_closed_trace(good: Path) -> None:
     check_repair(good, report, whole)
 
 
-# ------------------------------------------------------------------------------------------------ valid chain, bad content
+# ------------------------------------------------------------------------------------- intact chain, bad content
 
 
 def object_frame(*objects: list[Any], first: int = 0, last: int = 9) -> tuple[bytes, int, int]:
@@ -314,6 +325,15 @@ def test_checkpoint_without_its_pages(tmp_path: Path) -> None:
         trace.pages(trace.checkpoints[0])
 
 
+def follow_index(trace: TraceReader) -> None:
+    """Goes wherever the index points."""
+    for digest_mark in trace.digests:
+        trace.digest(digest_mark)
+    for checkpoint_mark in trace.checkpoints:
+        trace.checkpoint(checkpoint_mark)
+    trace.page(bytes(32))
+
+
 @pytest.mark.parametrize(
     "index",
     [
@@ -328,7 +348,6 @@ def test_checkpoint_without_its_pages(tmp_path: Path) -> None:
 )
 def test_an_index_that_lies(tmp_path: Path, index: dict[str, Any]) -> None:
     path = tmp_path / "lies.vmrec"
-    page = bytes(4096)
     frames = chained(
         [
             (pack(["header", full_header()]), 0, 0),
@@ -350,16 +369,14 @@ def test_an_index_that_lies(tmp_path: Path, index: dict[str, Any]) -> None:
     with TraceReader(path) as trace:
         assert trace.closed
         with pytest.raises(TraceError):
-            for mark in (*trace.digests, *trace.checkpoints):
-                trace.digest(mark) if hasattr(mark, "value") else trace.checkpoint(mark)
-            trace.page(page)
+            follow_index(trace)
     report = verify_chain(path)
     assert report.damage is not None
     assert report.damage.kind == DamageKind.INDEX
     check_repair(path, report, [["header", full_header()], ["console", 5, b"x"]])
 
 
-# -------------------------------------------------------------------------------------------------- versions, not traces
+# ------------------------------------------------------------------------------------------ versions, not traces
 
 
 def test_a_newer_version_is_named_with_the_remedy(tmp_path: Path) -> None:

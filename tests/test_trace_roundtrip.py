@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
@@ -71,9 +72,15 @@ def test_records_by_position(path: Path) -> None:
         assert list(trace.records()) == expected
         assert list(trace.records())[-1] == Stop(400, "poweroff", 0)
         for first, last in ((0, 1), (2, 103), (104, 400), (5, 5), (399, None), (1000, None), (0, 401)):
-            wanted = [record for record in expected if first <= record.position and not record.position >= (last or 999)]
+            wanted = [record for record in expected if first <= record.position < (last or 999)]
             assert list(trace.records(first, last)) == wanted
-        for first, last, starts in ((0, 1, [0]), (99, 101, [0, 100]), (100, 200, [100]), (350, None, [300]), (400, 9, [])):
+        for first, last, starts in (
+            (0, 1, [0]),
+            (99, 101, [0, 100]),
+            (100, 200, [100]),
+            (350, None, [300]),
+            (400, 9, []),
+        ):
             assert [rows[1] for rows in trace.rows(first, last)] == starts
         assert [trace.frame_at(position) for position in (0, 1, 100, 101, 400, 401)] == [0, 1, 1, 2, 4, 6]
         assert {obj[0] for _, obj in trace.objects(2, {"page", "rows"})} == {"page", "rows"}
@@ -306,7 +313,7 @@ def test_zstd_command_line(path: Path) -> None:
     written = write_sample(path)
     subprocess.run([program, "-q", "-t", path], check=True)
     output = subprocess.run([program, "-q", "-d", "-c", path], check=True, capture_output=True).stdout
-    assert list(msgpack.Unpacker(__import__("io").BytesIO(output)))[1:-1] == written
+    assert list(msgpack.Unpacker(io.BytesIO(output)))[1:-1] == written
     listing = subprocess.run([program, "-l", "-v", path], check=True, capture_output=True, text=True).stdout
     assert "Check: XXH64" in listing
 
@@ -335,10 +342,10 @@ def test_links_are_what_the_documentation_says(path: Path) -> None:
     for number, part in enumerate(parts):
         at = part.index(b"\x51\x2a\x4d\x18")
         frame, payload = part[:at], part[at + 8 :]
-        version, index, first, last, length, hash_ = msgpack.unpackb(payload)
+        version, index, first, last, length, rows, hash_ = msgpack.unpackb(payload)
         assert (version, index, length) == (1, number, len(frame))
         assert first <= last
-        previous = blake3_of(previous + frame + msgpack.packb([version, index, first, last, length]))
+        previous = blake3_of(previous + frame + msgpack.packb([version, index, first, last, length, rows]))
         assert hash_ == previous
 
 
@@ -360,7 +367,12 @@ def test_pack_and_unpack_are_inverse(objects: list[Any]) -> None:
 @given(st.lists(PLAIN, max_size=3), st.integers(0, 3))
 def test_large_streams_unpack_alike(objects: list[Any], where: int) -> None:
     """Beyond 2 MiB, and with a checkpoint, another way is taken to the same values."""
-    objects = [*objects[:where], ["page", bytes(3 << 20)], ["checkpoint", 3, {"a": [1]}, [[4, bytes(32)]] * 2], *objects]
+    objects = [
+        *objects[:where],
+        ["page", bytes(3 << 20)],
+        ["checkpoint", 3, {"a": [1]}, [[4, bytes(32)]] * 2],
+        *objects,
+    ]
     assert list(unpack_stream(b"".join(map(pack, objects)))) == objects
 
 

@@ -122,7 +122,7 @@ def chained(raws: Iterable[tuple[bytes, int, int]], *, packed: bool = False) -> 
     head = NO_HASH
     for number, (raw, first, last) in enumerate(raws):
         frame = raw if packed else compress(raw)
-        fields = [LINK_VERSION, number, first, last, len(frame)]
+        fields = [LINK_VERSION, number, first, last, len(frame), 0]
         head = link_hash(head, frame, fields)
         result += frame + link_bytes(fields, head)
     return result

@@ -9,11 +9,12 @@ import multiprocessing
 import os
 import re
 import signal
-import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -36,7 +37,7 @@ from vmrec.cli.live import (
     find_guest,
 )
 from vmrec.cli.options import JsonOption
-from vmrec.cli.output import note, plural, print_json, progress, quantity, write
+from vmrec.cli.output import plural, print_json, progress, write
 from vmrec.cli.paths import SUFFIX, shown, trace_directory
 from vmrec.errors import UsageError
 from vmrec.guest.elf import Guest
@@ -103,24 +104,27 @@ def command(
     options = LiveOptions(guest, isa, ram, input, tuple(input_at or ()), "virtual", seed, seeds[0])
     place = trace_directory() if output is None else output
     with _workshop(place) as folder:
-        template = _template(options, found, capture, max_insns, conditions, folder)
-        catch = _hunt(template, seeds, folder, jobs or len(os.sched_getaffinity(0)), found.name)
+        first = _first_job(options, found, capture, max_insns, conditions, folder)
+        catch = _hunt(first, seeds, jobs or len(os.sched_getaffinity(0)))
         good, bad = _keep(catch, place, found.name)
     report: dict[str, Any] = {
         "guest": found.path,
         "chaos": [seeds[0], seeds[-1]],
         "tried": catch.tried,
-        "seed": template.seed,
+        "seed": first.seed,
         "until": [str(condition) for condition in conditions],
         "good": _fields(catch.good, good),
         "bad": _fields(catch.bad, bad),
         "diff": None,
     }
     if not json:
-        _tell(report, found)
+        write(_story(report, found.name))
     if good is not None and bad is not None:
-        with compare(good, bad) as difference:
-            ...
+        difference = compare(good, bad)
+        report["diff"] = difference.to_dict()
+        if not json:
+            write("")
+            show(difference)
     if json:
         print_json("hunt", report)
     return 0 if bad is None else 1
@@ -133,3 +137,165 @@ def _seeds(text: str) -> range:
     if not first <= last <= SEED_MAX:
         raise UsageError(f"--chaos {text}: expected a range of seeds from low to high, for example 1..1000.")
     return range(first, last + 1)
+
+
+# ----------------------------------------------------------------------------------------------------------- hunting
+
+
+@contextlib.contextmanager
+def _workshop(place: Path) -> Iterator[Path]:
+    """A folder in `place` for recordings that may be thrown away. Raises UsageError if there can be none."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".vmrec-hunt-", dir=place)
+    except OSError as error:
+        raise UsageError(f"{shown(place)}: cannot hold recordings: {error.strerror}. Choose another with -o.") from None
+    with folder as name:
+        yield Path(name)
+
+
+def _first_job(
+    options: LiveOptions,
+    guest: Guest,
+    capture: str | None,
+    max_insns: int,
+    until: tuple[Condition, ...],
+    folder: Path,
+) -> Job:
+    """The job for the first seed. Raises the errors that every job would end in, before any worker is started."""
+    ScriptedInput.parse(options.input_at)
+    if options.input is not None and not os.path.isfile(options.input):
+        raise UsageError(f"--input {options.input}: is not a regular file; every run of a hunt reads it anew.")
+    config = options.config(guest)
+    Machine(config, guest).close()
+    assert options.chaos is not None
+    return Job(
+        guest=Path(guest.path),
+        guest_hash=guest.hash,
+        config=config,
+        capture=capture or default_capture(config),
+        seed=draw_seed() if options.seed is None else options.seed,
+        chaos=options.chaos,
+        input=options.input,
+        script=tuple(options.input_at),
+        max_insns=max_insns,
+        until=until,
+        path=folder / f"{options.chaos}{SUFFIX}",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _hunt(first: Job, seeds: range, count: int) -> Catch:
+    """Records one job per seed, `count` at a time."""
+    total = seeds[-1] - seeds[0] + 1
+    count = min(count, total)
+    tried: Counter[str] = Counter()
+    jobs = (replace(first, chaos=seed, path=first.path.with_name(f"{seed}{SUFFIX}")) for seed in seeds)
+    with progress("hunting", total) as line, _workers(count) as executor:
+
+        def seen(outcome: Outcome) -> None:
+            tried["good" if outcome.bad is None else "bad"] += 1
+            text = f"seed {outcome.chaos}: {tried['good']} good, {tried['bad']} bad"
+            line.update(tried.total(), text)
+
+        try:
+            return hunt(jobs, executor, ahead=2 * count, seen=seen)
+        except BrokenProcessPool:
+            raise UsageError(
+                "a process that recorded was killed (out of memory?); hunt with fewer at a time: -j 1."
+            ) from None
+
+
+@contextlib.contextmanager
+def _workers(count: int) -> Iterator[Executor]:
+    """An executor of `count` processes. On leaving, runs that nobody waits for any more are ended."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vmrec.record.hunt"])
+    others = set(multiprocessing.active_children())
+    executor = ProcessPoolExecutor(count, mp_context=context, initializer=_ignore_interrupts)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in handlers.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _terminated)
+    try:
+        yield executor
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        executor.shutdown(wait=True)
+
+
+def _ignore_interrupts() -> None:
+    """In a worker: Ctrl-C is for the process that started it, which ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def _keep(catch: Catch, place: Path, name: str) -> tuple[Path | None, Path | None]:
+    """Moves the recordings of a catch to where they stay, under names that no file has: race-good, race-bad.
+
+    A good run alone is not kept.
+    """
+    if catch.bad is None:
+        return None, None
+    for number in itertools.count(1):
+        tail = "" if number == 1 else f"-{number}"
+        bad = place / f"{name}-bad{tail}{SUFFIX}"
+        good = None if catch.good is None else place / f"{name}-good{tail}{SUFFIX}"
+        if _claim(bad):
+            if good is None or _claim(good):
+                break
+            bad.unlink()
+    os.replace(catch.bad.path, bad)
+    if catch.good is not None and good is not None:
+        os.replace(catch.good.path, good)
+    return good, bad
+
+
+def _claim(path: Path) -> bool:
+    """Makes an empty file, unless there is one already."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------------------------------------------------ report
+
+
+def _fields(outcome: Outcome | None, path: Path | None) -> dict[str, Any] | None:
+    """A run of the catch, for JSON."""
+    if outcome is None:
+        return None
+    return {
+        "chaos": outcome.chaos,
+        "path": path,
+        "reason": outcome.reason,
+        "exit_code": outcome.exit_code,
+        "position": outcome.position,
+        "icount": outcome.icount,
+        "because": None if outcome.bad is None else str(outcome.bad),
+    }
+
+
+def _story(report: dict[str, Any], name: str) -> str:
+    """The catch, for people."""
+    good, bad, tried = report["good"], report["bad"], report["tried"]
+    first, last = report["chaos"]
+    lines = [f"{name}: {plural(tried, 'run')} recorded, chaos seeds {first} to {first + tried - 1}"]
+    for label, run in (("good", good), ("bad", bad)):
+        if run is not None:
+            why = f" ({run['because']})" if run["because"] else ""
+            kept = f": {run['path']}" if run["path"] else ""
+            lines.append(f"  {label:<4}  seed {run['chaos']}, {run['reason']}, exit code {run['exit_code']}{why}{kept}")
+    if bad is None:
+        lines.append(f"Every run was good. Go on with `--chaos {last + 1}..{last + tried}`, or another --until.")
+    elif good is None:
+        lines.append("No run was good, so there is nothing to compare the bad one with.")
+    return "\n".join(lines)

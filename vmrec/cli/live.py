@@ -67,6 +67,7 @@ __all__ = [
     "RamOption",
     "SeedOption",
     "SignalsEnd",
+    "default_capture",
     "exit_status",
     "find_guest",
     "memory_size",
@@ -207,6 +208,11 @@ class LiveOptions:
         return HostClock() if self.clock == "host" else None
 
 
+def default_capture(config: MachineConfig) -> str:
+    """What is captured if nobody says: everything on the toy ISA, which is what a small guest is recorded for."""
+    return "full" if config.isa == "rv32im" else "inputs"
+
+
 def find_guest(argument: str | None, verb: str) -> Guest:
     """The guest that `vmrec VERB GUEST` means. Raises UsageError or GuestError, which say what there is."""
     if argument is None:
@@ -232,6 +238,7 @@ class GuestConsole:
         self.error: OSError | None = None
         self.failed: Callable[[], None] = lambda: None
         self.last = b"\n"  # what was written last
+        self.seconds = 0.0  # spent writing, that is mostly waiting for whoever reads
         self._write: Callable[[bytes], object] | None = None
         self._file: io.FileIO | None = None
         self._control = os.pipe()
@@ -258,12 +265,14 @@ class GuestConsole:
         """Writes what the guest has printed."""
         if self._write is None or self.error is not None or not data:
             return
+        begin = time.perf_counter()
         try:
             self._write(data)
             self.last = data[-1:]
         except OSError as error:
             self.error = error
             self.failed()
+        self.seconds += time.perf_counter() - begin
 
     def give_up(self) -> None:
         """Ends a `write` whose reader does not read. May be called from any thread."""
@@ -505,10 +514,14 @@ def _shown(
 # --------------------------------------------------------------------------------------------------------- summary
 
 
-def summary(ended: Ended, seconds: float) -> dict[str, Any]:
-    """What there is to say about any live run that took `seconds` in all, for JSON."""
-    own = max(seconds - ended.machine_seconds - ended.waited_seconds, 0.0)
-    busy = max(seconds - ended.waited_seconds, 1e-9)
+def summary(live: Live, ended: Ended, seconds: float) -> dict[str, Any]:
+    """What there is to say about any live run that took `seconds` in all, for JSON.
+
+    Speed and overhead leave out what was spent waiting for input and for whoever reads the console.
+    """
+    waited = ended.waited_seconds + live.console.seconds
+    own = max(seconds - ended.machine_seconds - waited, 0.0)
+    busy = max(seconds - waited, 1e-9)
     return {
         "reason": ended.reason,
         "exit_code": ended.exit_code if ended.reason in GUEST_ENDED else None,
@@ -516,7 +529,7 @@ def summary(ended: Ended, seconds: float) -> dict[str, Any]:
         "icount": ended.icount,
         "run_seconds": seconds,
         "machine_seconds": ended.machine_seconds,
-        "waited_seconds": ended.waited_seconds,
+        "waited_seconds": waited,
         "overhead_seconds": own,
         "overhead": own / busy,
         "instructions_per_second": ended.icount / busy,

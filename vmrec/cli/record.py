@@ -27,6 +27,7 @@ from vmrec.cli.live import (
     OptionalGuestArgument,
     RamOption,
     SeedOption,
+    default_capture,
     exit_status,
     find_guest,
     report,
@@ -95,7 +96,7 @@ def command(
     if output is not None:
         _check_apart(output, {"GUEST": found.path, "--input": input, "--console": console})
     with Live(options, found) as live:
-        level = capture or ("full" if live.machine.config.isa == "rv32im" else "inputs")
+        level = capture or default_capture(live.machine.config)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         header = make_header(live.machine, capture=level, seed=live.seed, chaos=chaos, created=created)
         writer = _create(output, found.name, header, durable=durable, force=force)
@@ -145,7 +146,7 @@ def _record(live: Live, writer: TraceWriter, capture: str, *, json: bool) -> dic
     except BaseException:
         sink.abort()
         raise
-    found = summary(ended, time.perf_counter() - begin)
+    found = summary(live, ended, time.perf_counter() - begin)
     bits = writer.bytes_written * 8 / ended.icount if ended.icount else None
     return {**_written(live, writer, capture), **found, "events": sink.events, "bits_per_instruction": bits}
 

@@ -64,7 +64,7 @@ def command(
     with Live(options, found) as live:
         begin = time.perf_counter()
         ended = live.run(None, capture=False)
-        made = {**summary(ended, time.perf_counter() - begin), "seed": live.seed, "chaos": chaos}
+        made = {**summary(live, ended, time.perf_counter() - begin), "seed": live.seed, "chaos": chaos}
         live.console.end_line()
         if json:
             print_json("run", made)

@@ -40,6 +40,10 @@ _STATE = {
     "rtc": "rtc_state",
     "entropy": "entropy_state",
 }
+MSTATUS_STACK, MSTATUS_MPP, MSTATUS_FS = 0x88, 0x1800, 0x6000
+INTERRUPTS = 0x888
+#: No run gets that far: at 10**10 steps a second it is 14 years.
+POSITION_MAX = 1 << 62
 _MODES = {"auto": 0, "engine": 1, "stepper": 2}
 
 
@@ -132,7 +136,7 @@ class Machine:
         self._finalizer = weakref.finalize(self, self._lib.vm_destroy, self._vm)
         self._vm.stepped_time = config.time_rule == "stepped"
         self._vm.rtc_base = config.rtc_base_ns
-        self._vm.tohost = guest.tohost or 0
+        self._vm.tohost = _tohost(config, guest)
         self._ram = self._ffi.buffer(self._lib.vm_ram(self._vm), config.ram_size)
         self._tree = PageTree(config.ram_size // PAGE_SIZE)
         self._chain = OutputChain()
@@ -452,6 +456,9 @@ class Machine:
             raise UsageError("the state is not one of this machine revision: its parts have other names")
         for name, type_name in _STATE.items():
             self._check_record(name, type_name, state[name])
+        wrong = _impossible(self.config, state["hart"], state["time"])
+        if wrong:
+            raise UsageError(f"the state's {wrong} has a value that this machine cannot reach")
         try:
             self._chain = OutputChain.restore(state["outputs"])
         except ValueError as error:
@@ -475,7 +482,8 @@ class Machine:
         for field, (count, bits) in fields.items():
             value = values[field]
             items = list(value) if isinstance(value, list | bytes) else [value]
-            if len(items) != (count or 1) or isinstance(value, list | bytes) != bool(count):
+            kind = int if not count else bytes if bits == 8 else list
+            if type(value) is not kind or len(items) != (count or 1):
                 raise UsageError(f"the state's {name}.{field} has the wrong size")
             if not all(type(item) is int and 0 <= item < 1 << bits for item in items):
                 raise UsageError(f"the state's {name}.{field} has a value outside 0 … 2**{bits}-1")
@@ -531,6 +539,44 @@ class Machine:
         """One store to a device, with its effects; False if the bus refuses it."""
         cell = self._ffi.new("uint64_t *", value)
         return not self._lib.vm_bus_access(self._vm, address, size, 1, cell)
+
+
+def _tohost(config: MachineConfig, guest: Guest) -> int:
+    """Where the guest's `tohost` is; 0 if it has none, or has it where no store of a word can fill it."""
+    word = config.profile.xlen // 8
+    place = guest.tohost or 0
+    return place if RAM_BASE <= place <= RAM_BASE + config.ram_size - word and place % word == 0 else 0
+
+
+def _impossible(config: MachineConfig, hart: Mapping[str, Any], time: Mapping[str, Any]) -> str | None:
+    """The first field with a value that no run of such a machine leaves there, or None.
+
+    The executors rely on this: outside of it they need not agree with each other.
+    """
+    profile = config.profile
+    floats = "F" in profile.extensions
+    word, code = (1 << profile.xlen) - 1, -profile.code_alignment
+    reserved = hart["reservation"] != UINT64_MAX
+    ranges = {
+        "hart.x": all(value <= word for value in hart["x"]) and hart["x"][0] == 0,
+        "hart.f": floats or not any(hart["f"]),
+        "hart.pc": hart["pc"] & ~(word & code) == 0,
+        "hart.reservation": not reserved or hart["reservation"] & ~(word & -4) == 0,
+        "hart.reserved_value": hart["reserved_value"] <= (word if reserved else 0),
+        "hart.fflags": hart["fflags"] <= (31 if floats else 0),
+        "hart.frm": hart["frm"] <= (7 if floats else 0),
+        "hart.priv": hart["priv"] == 3,
+        "hart.mstatus": hart["mstatus"] & ~(MSTATUS_FS if floats else 0) & ~MSTATUS_STACK == MSTATUS_MPP,
+        "hart.mie": hart["mie"] & ~INTERRUPTS == 0,
+        "hart.mip": hart["mip"] & ~INTERRUPTS == 0,
+        "hart.mtvec": hart["mtvec"] & ~word == 0 and hart["mtvec"] & 3 < 2,
+        "hart.mepc": hart["mepc"] & ~(word & code) == 0,
+        **{f"hart.{name}": hart[name] <= word for name in ("mscratch", "mcause", "mtval")},
+        "time.position": time["position"] < POSITION_MAX,
+        "time.traps": time["traps"] <= time["position"],
+        "time.waiting": time["waiting"] <= 1,
+    }
+    return next((name for name, possible in ranges.items() if not possible), None)
 
 
 _FIELD_CACHE: dict[str, dict[str, tuple[int, int]]] = {}

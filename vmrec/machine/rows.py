@@ -22,13 +22,9 @@ __all__ = ["Access", "Block", "Columns", "Row", "RowDecoder"]
 
 NO_ACCESS = 2**64 - 1
 #: Limits on what a file may claim; the recorder stays far below them.
-BLOCKS_MAX = 1 << 24
+ROWS_MAX = 1 << 20
 CODE_MAX = 8192
 _SIZES = {"b": 1, "h": 2, "w": 4, "d": 8}
-
-
-def _columns(blocks: int, accesses: int) -> tuple[tuple[str, int, int, int], ...]:
-    return ("ids", blocks, 4, 0), ("addresses", accesses, 8, 1), ("values", accesses, 8, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,36 +82,44 @@ class Columns:
     def unpack(cls, columns: Mapping[str, Any]) -> Columns:
         """Checks and decodes what a trace holds. Raises UsageError with a sentence if it is not what it should be."""
         lib, ffi = open_core()
-        blocks, accesses = columns.get("blocks"), columns.get("accesses")
-        if type(blocks) is not int or type(accesses) is not int:
-            raise UsageError("rows without their counts")
-        if not 0 <= blocks <= BLOCKS_MAX or not 0 <= accesses <= BLOCKS_MAX:
-            raise UsageError(f"rows that claim {blocks} blocks and {accesses} accesses")
-        decoded = []
-        for name, count, width, delta in _columns(blocks, accesses):
-            column = columns.get(name)
-            array = ffi.new("uint32_t[]" if width == 4 else "uint64_t[]", count)
-            if type(column) is not bytes or lib.column_decode(
-                column, len(column), ffi.cast("uint8_t *", array), count, width, delta
-            ):
-                raise UsageError(f"a column {name} that does not hold {count} numbers")
-            decoded.append(array)
-        return cls(_definitions(columns.get("definitions")), blocks, accesses, *decoded)
+        counts = [columns.get(name) for name in ("known", "definitions", "blocks", "accesses")]
+        if not all(type(count) is int and 0 <= count <= ROWS_MAX for count in counts):
+            raise UsageError(f"rows whose counts are missing or beyond {ROWS_MAX}")
+        known, definitions, blocks, accesses = counts
+        return cls(
+            _definitions(columns, known, definitions),
+            blocks,
+            accesses,
+            _column(columns, "ids", blocks, 4),
+            _column(columns, "addresses", accesses, 8, delta=True),
+            _column(columns, "values", accesses, 8),
+        )
 
 
-def _definitions(value: Any) -> tuple[tuple[int, Block], ...]:
-    if not isinstance(value, list):
-        raise UsageError("rows without block definitions")
-    found = []
-    for item in value:
-        if not isinstance(item, list) or len(item) != 5:
-            raise UsageError("a block definition that is not [id, pc, steps, trap, code]")
-        number, pc, steps, trap, code = item
-        if not all(type(part) is int and 0 <= part < 2**64 for part in (number, pc, steps, trap)) or trap > 2:
-            raise UsageError("a block definition with numbers out of range")
-        if type(code) is not bytes or len(code) > CODE_MAX or steps > CODE_MAX:
-            raise UsageError("a block definition that is too large")
-        found.append((number, Block(pc, steps, trap, code)))
+def _column(columns: Mapping[str, Any], name: str, count: int, width: int, *, delta: bool = False) -> Any:
+    """One column of `count` numbers as a C array; see native/capture.c for its form on disk."""
+    lib, ffi = open_core()
+    column = columns.get(name)
+    array = ffi.new("uint32_t[]" if width == 4 else "uint64_t[]", count)
+    if type(column) is not bytes or lib.column_decode(
+        column, len(column), ffi.cast("uint8_t *", array), count, width, delta
+    ):
+        raise UsageError(f"a column {name} that does not hold {count} numbers")
+    return array
+
+
+def _definitions(columns: Mapping[str, Any], known: int, count: int) -> tuple[tuple[int, Block], ...]:
+    pcs = _column(columns, "pcs", count, 8, delta=True)
+    steps, traps, lengths = (_column(columns, name, count, 8) for name in ("steps", "traps", "lengths"))
+    code, at, found = columns.get("code"), 0, []
+    if type(code) is not bytes:
+        raise UsageError("block definitions without their code")
+    for index in range(count):
+        length = lengths[index]
+        if length > CODE_MAX or steps[index] > CODE_MAX or traps[index] > 2 or length > len(code) - at:
+            raise UsageError(f"a definition of block {known + index} with numbers out of range")
+        found.append((known + index, Block(pcs[index], steps[index], traps[index], code[at : at + length])))
+        at += length
     return tuple(found)
 
 
@@ -137,8 +141,11 @@ class RowDecoder:
         self._blocks.clear()
         self._splits.clear()
 
-    def decode(self, first: int, columns: Mapping[str, Any]) -> Iterator[Row]:
-        """The rows from position `first` on. Raises UsageError if the columns contradict themselves."""
+    def decode(self, first: int, columns: Mapping[str, Any], *, skip_to: int = 0) -> Iterator[Row]:
+        """The rows from position `first` on, without whole blocks that end at or before `skip_to`.
+
+        Raises UsageError if the columns contradict themselves.
+        """
         unpacked = Columns.unpack(columns)
         for number, block in unpacked.definitions:
             if number == 0:
@@ -146,19 +153,23 @@ class RowDecoder:
             if number != len(self._blocks):
                 raise UsageError(f"block {number} is defined where {len(self._blocks)} is next")
             self._blocks.append(block)
-        return self._rows(first, unpacked)
+        return self._rows(first, unpacked, skip_to)
 
-    def _rows(self, position: int, columns: Columns) -> Iterator[Row]:
+    def _rows(self, position: int, columns: Columns, skip_to: int) -> Iterator[Row]:
         at = 0
         for number in columns.ids:
             if number >= len(self._blocks):
                 raise UsageError(f"block {number} is not defined")
             block, pc = self._blocks[number], self._blocks[number].pc
             instructions = self._split(number)
+            if position + block.steps <= skip_to:
+                position += block.steps
+                at += sum(len(kinds) for _, kinds in instructions)
+                continue
             for index, (code, kinds) in enumerate(instructions):
                 trapped = block.trap == 1 and index == len(instructions) - 1
                 accesses = []
-                for kind, size in () if trapped else kinds:
+                for kind, size in kinds:
                     if at >= columns.accesses:
                         raise UsageError("rows with fewer accesses than their instructions make")
                     address, value = columns.addresses[at], columns.values[at]
@@ -180,8 +191,9 @@ class RowDecoder:
             while at < len(block.code):
                 length = 4 if block.code[at] & 3 == 3 else 2
                 code = block.code[at : at + length]
-                parts.append((code, self._kinds(code)))
                 at += length
+                trapped = block.trap == 1 and at >= len(block.code)
+                parts.append((code, () if trapped else self._kinds(code)))
             if len(parts) + (block.trap == 2) != block.steps:
                 raise UsageError(f"block {number} has {len(parts)} instructions for {block.steps} steps")
             self._splits[number] = tuple(parts)

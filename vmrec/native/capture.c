@@ -6,11 +6,14 @@
  * page end, or store into the page being executed. Where blocks end follows from the instructions alone, not from how
  * the run was cut, so that the columns of a replay are the columns of its recording.
  *
- *     definitions   [id, pc, steps, trap, code]  once per block; trap: 0 none, 1 the last instruction trapped,
- *                                                2 its fetch trapped (one step more than the code has instructions)
- *     ids           one per executed block
- *     addresses     one per access, in order; all ones for an sc that failed
- *     values        the bytes in memory, zero-extended
+ *     known                        blocks that earlier rows defined; 0: a new dictionary begins here
+ *     definitions                  blocks that are new here; their ids follow on from `known`
+ *     pcs, steps, traps, lengths   of each definition; trap: 0 none, 1 the last instruction trapped, 2 its fetch
+ *                                  trapped (one step more than the code has instructions)
+ *     code                         of all definitions, one after the other
+ *     blocks, ids                  executed blocks, the id of each
+ *     accesses, addresses, values  in order; address all ones for an sc that failed; value the bytes in memory,
+ *                                  zero-extended
  *
  * Kind and size of each access follow from the code. In the trace the columns are transposed byte by byte, addresses
  * as differences before that (see below), which is what makes them compress well.
@@ -361,6 +364,38 @@ static void put_column(buffer_t *out, const void *column, size_t count, uint32_t
     out->length += length + 5;
 }
 
+enum { DEF_PC, DEF_STEPS, DEF_TRAP, DEF_LENGTH };
+
+static void put_definition_column(const capture_t *c, buffer_t *out, const char *name, int field)
+{
+    size_t count = c->def_count - c->def_sent;
+    uint64_t *numbers = room(count + 1, sizeof *numbers);
+    for (size_t i = 0; i < count; i++) {
+        const block_def *def = &c->defs[c->def_sent + i];
+        numbers[i] = field == DEF_PC ? def->pc : field == DEF_STEPS ? def->steps : field == DEF_TRAP ? def->trap
+                                                                                                    : def->length;
+    }
+    mp_str(out, name);
+    put_column(out, numbers, count, 8, field == DEF_PC);
+    free(numbers);
+}
+
+static void put_definitions(capture_t *c, buffer_t *out)
+{
+    size_t code = c->def_sent < c->def_count ? c->defs[c->def_sent].code : c->code.length;
+    mp_str(out, "known");
+    mp_uint(out, c->def_sent);
+    mp_str(out, "definitions");
+    mp_uint(out, c->def_count - c->def_sent);
+    put_definition_column(c, out, "pcs", DEF_PC);
+    put_definition_column(c, out, "steps", DEF_STEPS);
+    put_definition_column(c, out, "traps", DEF_TRAP);
+    put_definition_column(c, out, "lengths", DEF_LENGTH);
+    mp_str(out, "code");
+    mp_bin(out, c->code.data + code, c->code.length - code);
+    c->def_sent = c->def_count;
+}
+
 const uint8_t *vm_capture_take(vm_t *vm, int close, int reset_dictionary, size_t *length, uint64_t *first,
                                uint64_t *last)
 {
@@ -377,18 +412,8 @@ const uint8_t *vm_capture_take(vm_t *vm, int close, int reset_dictionary, size_t
         return NULL;
     }
     out->length = 0;
-    mp_map(out, 6);
-    mp_str(out, "definitions");
-    mp_array(out, (uint32_t)(c->def_count - c->def_sent));
-    for (; c->def_sent < c->def_count; c->def_sent++) {
-        const block_def *def = &c->defs[c->def_sent];
-        mp_array(out, 5);
-        mp_uint(out, c->def_sent);
-        mp_uint(out, def->pc);
-        mp_uint(out, def->steps);
-        mp_uint(out, def->trap);
-        mp_bin(out, c->code.data + def->code, def->length);
-    }
+    mp_map(out, 12);
+    put_definitions(c, out);
     mp_str(out, "blocks");
     mp_uint(out, rows->blocks);
     mp_str(out, "accesses");

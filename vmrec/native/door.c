@@ -142,12 +142,15 @@ decoded_page *door_decoded(vm_t *vm, uint64_t page)
     return decoded;
 }
 
+/* An instruction that begins in the page before goes too: it was decoded from both. */
 void door_forget_decoded(vm_t *vm, uint64_t page)
 {
     struct vm_internal *in = vm->in;
     if (in->page_flags[page] & PAGE_DECODED) {
         forget_insn(in->decoded[page], 0, 2047);
         in->page_flags[page] &= (uint8_t)~PAGE_DECODED;
+        if (page > 0 && (in->page_flags[page - 1] & PAGE_DECODED))
+            forget_insn(in->decoded[page - 1], 2047, 2047);
     }
 }
 
@@ -207,20 +210,21 @@ static void store_part(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint32_t
     }
 }
 
-/* `tohost` of the Berkeley host-target interface: an odd value ends the run, device 1 command 1 prints a byte. */
+/* `tohost` of the Berkeley host-target interface: device 1 command 1 prints a byte, another odd value ends the run. */
 static void look_at_tohost(vm_t *vm)
 {
     uint64_t offset = vm->tohost - RAM_BASE, value = 0;
     memcpy(&value, vm->in->ram + offset, vm->xlen / 8);
-    if (value & 1) {
-        machine_stop(vm, VM_STOP_POWEROFF, value >> 1, vm->time.position);
-    } else if (value >> 48 == 0x0101) {
+    if (value >> 48 == 0x0101) {
         uint8_t byte = (uint8_t)value;
         mp_array(&vm->in->outputs, 3);
         mp_str(&vm->in->outputs, "console");
         mp_uint(&vm->in->outputs, vm->time.position);
         mp_bin(&vm->in->outputs, &byte, 1);
+        door_code_store(vm, offset, 8);
         memset(vm->in->ram + offset, 0, 8);
+    } else if (value & 1) {
+        machine_stop(vm, VM_STOP_POWEROFF, value >> 1, vm->time.position);
     }
 }
 

@@ -212,7 +212,7 @@ static bool on_fill(uc_engine *uc, uint64_t address, uc_mem_type type, uc_tlb_en
     if (address - RAM_BASE >= vm->ram_size)
         return false;
     uint8_t flags = in->page_flags[page];
-    if (flags & PAGE_MISSING)
+    if ((flags & PAGE_MISSING) && !in->dropping) /* to drop translations, the engine asks for their page's address */
         return false;
     if (type == UC_MEM_FETCH) {
         if ((flags & PAGE_STEPPED) && !in->dropping)

@@ -36,24 +36,28 @@ static uint64_t position_of(const vm_t *vm, uint64_t ticks)
     return time > vm->time.idle ? time - vm->time.idle : 0;
 }
 
-static uint64_t alarm_ticks(const vm_t *vm)
+static uint64_t sum(uint64_t a, uint64_t b)
 {
-    uint64_t ns = vm->rtc.alarm - vm->rtc_base - vm->rtc.time_offset;
-    return ns / 100 + (ns % 100 != 0);
+    uint64_t total;
+    return __builtin_add_overflow(a, b, &total) ? NEVER : total;
 }
 
-/* When the next timer line rises by the passing of virtual time alone; `timer_only_if_enabled`: what could wake. */
+/*
+ * When the next timer line rises by the passing of virtual time alone; `must_wake`: only lines that could end a wait.
+ * Counted from now, since the guest can set either clock back behind the start of time.
+ */
 static uint64_t next_deadline(const vm_t *vm, int must_wake)
 {
-    uint64_t deadline = NEVER;
-    if (vm_mtime(vm) < vm->clint.mtimecmp && (!must_wake || (vm->hart.mie & MIP_MTIP)))
-        deadline = position_of(vm, vm->clint.mtimecmp - vm->clint.mtime_offset);
+    uint64_t now = vm_mtime(vm), ticks = now - vm->clint.mtime_offset, left = NEVER;
+    if (now < vm->clint.mtimecmp && (!must_wake || (vm->hart.mie & MIP_MTIP)))
+        left = vm->clint.mtimecmp - now;
     if (vm->rtc.alarm_armed && (!must_wake || (vm->hart.mie & MIP_MEIP))) {
-        uint64_t alarm = position_of(vm, alarm_ticks(vm));
-        if (alarm < deadline)
-            deadline = alarm;
+        port_t port = {.base = vm->rtc_base, .mtime = ticks};
+        uint64_t ns = vm->rtc.alarm - rtc_now(&vm->rtc, &port), alarm = ns / 100 + (ns % 100 != 0);
+        if (alarm < left)
+            left = alarm;
     }
-    return deadline;
+    return left == NEVER ? NEVER : position_of(vm, sum(ticks, left));
 }
 
 void loop_update_deadline(vm_t *vm)
@@ -93,7 +97,7 @@ int vm_idle_to_deadline(vm_t *vm)
     vm->time.idle += steps;
     vm->time.woke_position = vm->time.position;
     loop_update_lines(vm);
-    return 1;
+    return steps > 0 || !vm->time.waiting; /* a wait must not go on for ever in one place */
 }
 
 /* 1: the wait is over, -1: return WAITING, 0: the machine has stopped. */
@@ -118,6 +122,7 @@ static void execute(vm_t *vm, uint64_t until, int mode)
 {
     struct vm_internal *in = vm->in;
     uint64_t limit = least(until, in->deadline);
+    limit = least(limit, vm->time.position + BLOCK_STOP / 2); /* nearer than any block that is not the engine's */
     in->recheck = 0;
     if (in->capture.on || mode == VM_MODE_STEPPER) {
         stepper_run(vm, least(limit, vm->time.position + STEPPER_CHUNK), 0);

@@ -16,8 +16,9 @@
  * stepper often thus stays here instead of going to and fro.
  *
  * Where Unicorn departs from the manual and the VMM cannot see it, the stepper does as the engine does; that is part
- * of machine revision 1: sc to an address that is not the reserved one fails without looking at its alignment, and
- * a reservation is lost by comparing the value in memory, not by the store itself.
+ * of machine revision 1: sc to an address that is not the reserved one fails without looking at its alignment;
+ * a reservation is lost by comparing the value in memory, not by the store itself; and sc.w after lr.d compares and
+ * stores a word, but reports a failure unless the doubleword that lr.d read was the word's sign extension.
  */
 #include <stdlib.h>
 
@@ -38,11 +39,14 @@ static uint64_t low_bytes(uint64_t value, uint32_t size)
     return size == 8 ? value : value & ((1ull << (8 * size)) - 1);
 }
 
-/* Is the RAM range in the page whose code is being executed? Such a store ends the captured block. */
+/*
+ * Is any of the RAM range in the page whose code is being executed, or in the two bytes behind it that its last
+ * instruction may reach into? Such a store ends the captured block.
+ */
 static int into_executing(const vm_t *vm, uint64_t address, uint32_t size)
 {
-    uint64_t offset = address - RAM_BASE;
-    return offset >> PAGE_SHIFT == vm->in->executing || (offset + size - 1) >> PAGE_SHIFT == vm->in->executing;
+    uint64_t offset = address - RAM_BASE, start = vm->in->executing << PAGE_SHIFT;
+    return vm->in->executing != NEVER && offset < start + PAGE_SIZE + 2 && offset + size > start;
 }
 
 static decoded_page *rom_page(vm_t *vm, uint64_t pc)

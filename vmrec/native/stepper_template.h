@@ -173,6 +173,11 @@ chunk:
         return;
 
 fetch:
+#if CAPTURE
+    /* A run that was cut at the end of a page goes on in the next: the block ends as it does in an uncut run. */
+    if (in->capture.open && (in->capture.open_pc ^ pc) >> PAGE_SHIFT)
+        capture_close(vm, pc, POSITION(), 0);
+#endif
     page = code_page(vm, pc, &fault);
     if (UNLIKELY(!page)) {
         vm->time.position = POSITION();
@@ -403,19 +408,22 @@ L_SC: {
     uint32_t size = d->op == OP_SC_W ? 4 : 8;
     uint64_t raw = 0, operand = low_bytes(RS2, size);
     UX address = RS1;
-    int failed = 1;
+    int failed = 1, stored = 0;
     SYNC();
     if (h->reservation == address) {
+        if (address & (size - 1))
+            TRAP(CAUSE_STORE_MISALIGNED, address);
         int result = door_store_ready(vm, address, size);
         if (result == 2)
             goto leave;
         if (result == 1)
             TRAP(CAUSE_STORE_ACCESS, address);
         door_load(vm, address, size, &raw);
-        failed = raw != low_bytes(h->reserved_value, size);
+        stored = raw == low_bytes(h->reserved_value, size);
+        failed = (size == 4 ? (UX)(SX)(int32_t)raw : raw) != h->reserved_value;
     }
-    ROW(failed ? NEVER : address, failed ? 0 : operand);
-    if (!failed) {
+    ROW(stored ? address : NEVER, stored ? operand : 0);
+    if (stored) {
         if (CAPTURE && into_executing(vm, address, size))
             CLOSE(PC() + d->length, POSITION() + 1, 0);
         door_store(vm, address, size, operand);

@@ -78,7 +78,7 @@ class Job:
     """One run to record: everything that it depends on, so that any process can do it.
 
     `guest` is the ELF file and `guest_hash` (32 bytes) what it must hold; `input` a regular file for the console, or
-    None; `script` the values of --input-at; `until`: any of these makes the run a bad one. The recording goes to `path`.
+    None; `script` the values of --input-at; `until`: any of these makes a run a bad one. The recording goes to `path`.
     """
 
     guest: Path

@@ -11,13 +11,14 @@
     frame       an ordinary zstd frame (checksum on, no dictionary) of whole msgpack objects
     link        a zstd skippable frame, so that every zstd tool passes over it:
 
-                  u32 0x184D2A51 │ u32 size │ msgpack [version, frame, first, last, length, hash]
+                  u32 0x184D2A51 │ u32 size │ msgpack [version, frame, first, last, length, rows, hash]
 
                   frame        number of the frame before it, counted from 0
                   first, last  positions: no object of the frame lies outside them; whatever belongs before
                                `last` is in this frame or an earlier one (rows may still follow)
                   length       bytes of the frame on disk
-                  hash         blake3(previous hash ‖ the frame's bytes on disk ‖ msgpack of the five fields as
+                  rows         1 if the frame holds nothing but rows, so that others may pass over it; else 0
+                  hash         blake3(previous hash ‖ the frame's bytes on disk ‖ msgpack of the six numbers as
                                one array); before frame 0 the previous hash is 32 zero bytes
     seek table  the table of zstd's seekable format, one entry per frame and one per link:
 
@@ -55,7 +56,7 @@ FORMAT = "vmrec"
 #: Version of everything on this page. A trace of a version that was ever released stays readable.
 FORMAT_VERSION = 1
 #: Freezes this page and the records of vmrec.events: `tests/test_layout.py` says what to do when it differs.
-LAYOUT_HASH = ""
+LAYOUT_HASH = "6891d5127cf7daabc2c786958193f9c2"
 
 # --------------------------------------------------------------------------------------------------------- framing
 
@@ -65,7 +66,7 @@ SEEK_MAGIC = 0x184D2A5E
 SEEK_FOOTER_MAGIC = 0x8F92EAB1
 
 LINK_VERSION = 1
-LINK_FIELDS = ("version", "frame", "first", "last", "length", "hash")
+LINK_FIELDS = ("version", "frame", "first", "last", "length", "rows", "hash")
 HASH_SIZE = 32
 NO_HASH = bytes(HASH_SIZE)  # what the chain starts from
 PAGE_SIZE = 4096

@@ -244,7 +244,7 @@ class Order:
 # ----------------------------------------------------------------------------------------------------------- index
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class DigestMark:
     """A digest: at `position`, in frame `frame`, of `value` (32 bytes)."""
 
@@ -253,7 +253,7 @@ class DigestMark:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class CheckpointMark:
     """A checkpoint: at `position`, in frame `frame`."""
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reads a trace: closed, torn, or still being recorded.
 
-Opening a closed trace reads its header, its seek table and, when asked for marks, its index, and nothing else,
-whatever its size. An open-ended one is walked from frame to frame, by block headers only. Each frame is checked against
-its link when it is read, so damage is noticed by whoever first touches it, as a TraceError that names the frame's
-offset. Memory is bounded by the limits of `vmrec.trace.layout`, not by what the file says.
+Opening a closed trace reads its header, its seek table (16 bytes a frame) and, when asked for marks, its index; no
+other frame is touched, whatever the size. An open-ended one is walked from frame to frame, by block headers only. Each
+frame is checked against its link when it is read, so damage is noticed by whoever first touches it, as a TraceError
+that names the frame's offset. Memory is bounded by the limits of `vmrec.trace.layout`, not by what the file says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, overload
 from vmrec.errors import TraceError
 from vmrec.events import Event, Output, from_wire
 from vmrec.trace.codec import Malformed, decompress, unpack_stream
-from vmrec.trace.frames import ByteSource, CutShort, Damaged, FrameInfo, FrameTable, read_frame, zstd_length
+from vmrec.trace.frames import ByteSource, CutShort, Damaged, FrameInfo, FrameTable, packed_frame, read_frame, zstd_length
 from vmrec.trace.layout import MAX_PAGES, PAGE_SIZE, RECORD_KINDS, ZSTD_MAGIC
 from vmrec.trace.objects import INDEXED_KINDS, CheckpointMark, DigestMark, Index, Order, TooNew, check
 
@@ -192,13 +192,19 @@ class TraceReader:
     ) -> None:
         self.close()
 
-    def _frame(self, index: int) -> tuple[FrameInfo, bytes]:
-        """What the link of a frame says, and the frame's unpacked bytes, checked against each other."""
+    def _frame(self, index: int, *, skip_rows: bool = False) -> tuple[FrameInfo, bytes]:
+        """What the link of a frame says, and the frame's unpacked bytes, checked against each other.
+
+        With `skip_rows` a frame of rows alone is checked, but not unpacked: its bytes are given as empty.
+        """
         with trace_errors(self.path, None):
             info = self._table.info(self._source, index)
             previous, covered = self._table.previous(self._source, index)
             if info.last < covered:
                 raise Damaged(info.offset + info.length, f"the link of frame {index} goes back in position")
+            if skip_rows and info.rows:
+                packed_frame(self._source, info, previous)
+                return info, b""
             return info, read_frame(self._source, info, previous)
 
     # ---------------------------------------------------------------------------------------------- the objects
@@ -223,7 +229,7 @@ class TraceReader:
     def _frame_objects(
         self, frame: int, order: Order, kinds: frozenset[str] | set[str] | None = None
     ) -> Iterator[tuple[FrameInfo, list[Any]]]:
-        info, raw = self._frame(frame)
+        info, raw = self._frame(frame, skip_rows=kinds is not None and "rows" not in kinds)
         order.enter(frame, info.first, info.last)
         objects = unpack_stream(raw)
         while True:
@@ -233,6 +239,8 @@ class TraceReader:
                     return
                 kind = check(obj)
                 order.check(obj)
+                if info.rows and kind != "rows":
+                    raise Malformed(f"an object of kind {kind} in a frame that is said to hold rows alone")
             except Malformed as error:
                 raise trace_error(self.path, info.offset, error) from error
             if kinds is None or kind in kinds:

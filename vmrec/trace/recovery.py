@@ -196,6 +196,8 @@ class _Verification:
             objects += 1
             kind = check(obj)
             self.order.check(obj)
+            if info.rows and kind != "rows":
+                raise Malformed(f"an object of kind {kind} in a frame that is said to hold rows alone")
             if kind == "index":
                 self.index_objects.append(obj)
             elif kind == "checkpoint":
@@ -358,7 +360,7 @@ def _copy(verification: _Verification, report: ChainReport, target: FrameFile) -
     for number in range(report.good - stale):
         info = table.info(source, number)
         frame = source.read(info.offset, info.length)
-        target.put(frame, len(decompress(frame)), info.first, info.last)
+        target.put(frame, len(decompress(frame)), info.first, info.last, rows=info.rows)
     if verification.index_objects and not stale:
         return
     last = report.last_position

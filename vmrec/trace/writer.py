@@ -125,11 +125,14 @@ class FrameFile:
         """Frames written so far."""
         return len(self._sizes) // 2
 
-    def put(self, frame: bytes, unpacked: int, first: int, last: int) -> None:
-        """Writes one zstd frame, of `unpacked` bytes when unpacked, and its link. Raises TraceError."""
+    def put(self, frame: bytes, unpacked: int, first: int, last: int, *, rows: bool = False) -> None:
+        """Writes one zstd frame, of `unpacked` bytes when unpacked, and its link. Raises TraceError.
+
+        `rows`: the frame holds nothing but rows.
+        """
         if self.frames == MAX_FRAMES:
             self._fail(f"it has {MAX_FRAMES} frames, more than the format allows")
-        fields = [LINK_VERSION, self.frames, first, last, len(frame)]
+        fields = [LINK_VERSION, self.frames, first, last, len(frame), int(rows)]
         head = link_hash(self.head, frame, fields)
         link = link_bytes(fields, head)
         self._write(frame + link)
@@ -244,6 +247,7 @@ class TraceWriter:
         self._size = 0
         self._first: int | None = None
         self._last = 0
+        self._rows = False  # the frame being collected holds rows, and only rows
         self._closed = False
         self._file = FrameFile(path, durable=durable, force=force, sync=sync)
         raw = pack(["header", header])
@@ -289,7 +293,8 @@ class TraceWriter:
         (rows may follow later). So drain the machine's outputs before anything younger is appended. Empty `packed`
         only says that nothing happened up to `last`.
 
-        A call is never split between frames. Events, outputs and rows are taken as they are; a call with a digest,
+        A call is never split between frames. Events, outputs and rows are taken as they are (a call with rows
+        holds nothing else, and many rows get frames of their own); a call with a digest,
         checkpoint, page or end begins with one of these, is looked at object by object and noted in the index.
         Writes the frame when it holds 1 MiB.
 
@@ -304,7 +309,11 @@ class TraceWriter:
             raise ValueError("nothing can be appended after the end")
         if self._size + len(packed) > MAX_FRAME_RAW:
             self.flush()
-        if _first_kind(packed) not in _UNINDEXED:
+        kind = _first_kind(packed)
+        if self._parts and self._rows != (kind == "rows") and max(self._size, len(packed)) >= ROWS_APART:
+            self.flush()
+        self._rows = kind == "rows" and (self._rows or not self._parts)
+        if kind not in _UNINDEXED:
             frame = self._file.frames
             for obj in unpack_stream(packed):
                 check(obj)
@@ -321,6 +330,7 @@ class TraceWriter:
             return False
         obj = ["page", hash_, content]
         packed = pack(obj)
+        self._rows = False
         if self._size + len(packed) > MAX_FRAME_RAW:
             self.flush()
         self._index.add(self._file.frames, obj)
@@ -333,7 +343,7 @@ class TraceWriter:
         if self._first is None:
             return
         raw = b"".join(self._parts)
-        self._file.put(compress(raw), len(raw), self._first, self._last)
+        self._file.put(compress(raw), len(raw), self._first, self._last, rows=self._rows)
         self._parts = []
         self._size = 0
         self._first = None
@@ -381,6 +391,8 @@ class TraceWriter:
             raise ValueError(f"{self.path}: the trace is closed")
 
 
+#: Rows of so many bytes are not mixed with other objects, so that readers of those may pass over them.
+ROWS_APART = 64 << 10
 #: Kinds that the index does not note.
 _UNINDEXED = RECORD_KINDS | {"rows"}
 

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Corners that random programs hardly reach, each by a program made for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgpack
+import pytest
+from machines import ENGINES, NONE, Run, assemble, boot, csr, encode, image
+
+from vmrec.machine.board import PAGE_SIZE, RAM_BASE, RAM_SIZE_MIN
+from vmrec.machine.machine import Engine, Exit, Machine
+
+NOP = encode("addi")
+MTIMECMP, MTIME = 0x0200_4000, 0x0200_BFF8
+RTC = 0x0010_1000
+MTIE, MEIE = 1 << 7, 1 << 11
+ALARM_LOW, ALARM_HIGH, TIME_LOW = RTC + 8, RTC + 12, RTC
+
+
+@contextmanager
+def no_longer_than(seconds: float, machine: Machine) -> Iterator[None]:
+    """Ends a run that would never return: it then comes back with Exit.ATTENTION."""
+    timer = threading.Timer(seconds, machine.set_attention)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+# ----------------------------------------------------------------------------------------------------------- waiting
+
+
+def waiting(mie: int) -> Machine:
+    """A machine that has just begun to wait, a thousand steps after the start of time."""
+    code = assemble(*[NOP] * 999, encode("wfi"), encode("jal"))
+    machine = boot(code, mie=mie)
+    assert machine.run(1000) is Exit.POSITION
+    assert machine.waiting
+    return machine
+
+
+def test_a_wait_ends_where_the_timer_does_although_mtime_was_set_back() -> None:
+    with waiting(MTIE) as machine:
+        machine.bus_write(MTIME, 8, 0)
+        machine.bus_write(MTIMECMP, 8, 5)
+        assert machine.deadline_steps() == 500
+        assert machine.run(2000) is Exit.POSITION
+        assert machine.state()["time"]["idle"] == 500
+
+
+def test_no_timer_is_no_deadline_although_mtime_was_set_back() -> None:
+    with waiting(MTIE) as machine:
+        machine.bus_write(MTIME, 8, 0)
+        assert machine.deadline_steps() is None
+        with no_longer_than(10, machine):
+            assert machine.run(2000) is Exit.STOPPED
+        assert (machine.stop_reason, machine.position) == ("waiting-for-ever", 1000)
+
+
+def test_an_alarm_at_the_end_of_time_is_no_deadline() -> None:
+    with waiting(MEIE) as machine:
+        machine.bus_write(TIME_LOW, 4, 0)
+        machine.bus_write(ALARM_HIGH, 4, 0xFFFF_FFFF)
+        machine.bus_write(ALARM_LOW, 4, 0xFFFF_FFFF)
+        with no_longer_than(10, machine):
+            assert machine.run(2000) is Exit.STOPPED
+        assert machine.stop_reason == "waiting-for-ever"
+
+
+def test_a_wait_goes_on_behind_an_alarm_that_interrupts_nobody() -> None:
+    with waiting(MEIE) as machine:
+        machine.bus_write(ALARM_LOW, 4, 4321)
+        assert machine.deadline_steps() == 3400  # to the first tick at or after 4321 ns
+        assert machine.run(2000) is Exit.STOPPED
+        assert machine.state()["time"]["idle"] == 3400
+        assert machine.state()["rtc"]["irq_pending"] == 1
+
+
+def test_time_that_wraps_around_ends_in_a_stop() -> None:
+    with waiting(MTIE) as machine:
+        state = machine.state()
+        state["time"]["idle"] = 2**62 - 1
+        state["clint"]["mtimecmp"] = 2**62
+        machine.set_state(state)
+        machine._vm.time.idle = 2**64 - 5
+        with no_longer_than(10, machine):
+            assert machine.run(2000) is Exit.STOPPED
+
+
+# ------------------------------------------------------------------------------------------------------------- stops
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("until", [2**62, 2**63, NONE])
+def test_a_target_at_the_end_of_time(engine: Engine, until: int) -> None:
+    """The first CSR instruction is not the engine's, however far away the target is."""
+    code = assemble(*[NOP] * 2000, csr("csrrwi", "mscratch", rs1=7), encode("lui", 5, imm=0x10_0000),
+                    encode("lui", 6, imm=0x5000), encode("addi", 6, 6, imm=0x555), encode("sw", rs1=5, rs2=6))  # fmt: skip
+    with boot(code) as machine:
+        assert machine.run(until, engine=engine) is Exit.STOPPED
+        assert (machine.position, machine.stop_reason) == (2005, "poweroff")
+        assert machine.csrs["mscratch"] == 7
+
+
+# ------------------------------------------------------------------------- instructions that lie across two pages
+
+EDGE = PAGE_SIZE - 2
+
+
+def straddling(*at_edge: int) -> bytes:
+    """`at_edge` from two bytes before the end of page 0 on; at 0x100 a store of x6 over what is in page 1."""
+    store = (encode("sh", rs1=7, rs2=6), encode("jal", imm=EDGE - 0x104))
+    back = encode("jal", imm=0x100 - EDGE - 4 * len(at_edge))
+    return image({0x100: assemble(*store), EDGE: assemble(*at_edge, back)})
+
+
+@pytest.mark.parametrize("order", [("stepper", "engine", "stepper"), ("engine", "stepper", "engine"), ("stepper",) * 3])
+@pytest.mark.parametrize("capture", [False, True])
+def test_the_half_in_the_next_page_is_patched(order: tuple[Engine, ...], capture: bool) -> None:
+    old, new = encode("addi", 5, imm=1), encode("addi", 5, imm=2)
+    code = straddling(old)
+    with boot(code, "rv32imac", x={6: new >> 16, 7: RAM_BASE + PAGE_SIZE}) as machine:
+        state = machine.state()
+        state["hart"]["pc"] = RAM_BASE + EDGE
+        machine.set_state(state)
+        if capture:
+            machine.start_capture()
+        for engine, steps, value in zip(order, (2, 2, 2), (1, 1, 2), strict=True):
+            machine.run(machine.position + steps, engine=engine)
+            assert machine.regs[5] == value
+
+
+def test_the_row_of_a_store_over_its_own_second_half() -> None:
+    """What was executed is what the row shows, not what it was changed into."""
+    store = encode("sh", rs1=7, rs2=6)
+    with boot(straddling(store), "rv32imac", x={6: 0xFFFF, 7: RAM_BASE + PAGE_SIZE}) as machine:
+        state = machine.state()
+        state["hart"]["pc"] = RAM_BASE + EDGE
+        machine.set_state(state)
+        run = Run(machine)
+        run.capture()
+        run.to(1)
+        run.take_rows(close=True)
+        assert machine.read_memory(RAM_BASE + PAGE_SIZE, 2) == b"\xff\xff"
+        assert [row.word for row in run.rows] == [store]
+
+
+@pytest.mark.parametrize("cut", [3, 4, 5])
+@pytest.mark.parametrize("isa", ["rv32im", "rv32imac"])
+def test_a_block_ends_with_its_page_also_where_a_run_is_cut(isa: str, cut: int) -> None:
+    begin = PAGE_SIZE - 16 - (2 if isa == "rv32imac" else 0)
+    code = image({begin: assemble(*[NOP] * 8, encode("jal", imm=-32))})
+
+    def columns(*stops: int) -> bytes:
+        with boot(code, isa) as machine:
+            state = machine.state()
+            state["hart"]["pc"] = RAM_BASE + begin
+            machine.set_state(state)
+            machine.start_capture()
+            for stop in (*stops, 40):
+                machine.run(stop)
+            captured = machine.take_captured(close=True)
+            assert captured is not None
+            return captured.columns
+
+    assert msgpack.unpackb(columns(cut)) == msgpack.unpackb(columns())
+
+
+def test_a_fetch_that_fails_behind_the_last_page() -> None:
+    """The last instruction of RAM begins in it and ends outside: an access fault at the half that is not there."""
+    begin = RAM_SIZE_MIN - 6
+    code = image({0: assemble(encode("jal")), begin: assemble(NOP) + b"\x13\x05"})
+    for cut in (1, 2, 3):
+        with boot(code, "rv32imac", mtvec=RAM_BASE) as machine:
+            state = machine.state()
+            state["hart"]["pc"] = RAM_BASE + begin
+            machine.set_state(state)
+            run = Run(machine)
+            run.capture()
+            run.to(cut)
+            run.to(3)
+            run.take_rows(close=True)
+            csrs = machine.csrs
+            assert (csrs["mcause"], csrs["mepc"], csrs["mtval"]) == (1, RAM_BASE + begin + 4, RAM_BASE + RAM_SIZE_MIN)
+            assert [(row.pc - RAM_BASE, row.trap) for row in run.rows] == [(begin, False), (begin + 4, True), (0, False)]
+
+
+# ------------------------------------------------------------------------------------------------------------- lr, sc
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("isa", "load", "store", "offset", "value", "expected"),
+    [
+        ("rv32imac", "lr.w", "sc.w", 0, 5, (0, 0)),
+        ("rv64imac", "lr.d", "sc.d", 0, 5, (0, 0)),
+        ("rv64imac", "lr.w", "sc.d", 0, 5, (0, 0)),
+        ("rv64imac", "lr.w", "sc.d", 0, 0x1_0000_0005, (1, 0)),  # compared with the word's extension: fails
+        ("rv64imac", "lr.d", "sc.w", 0, 5, (0, 0)),
+        ("rv64imac", "lr.d", "sc.w", 0, 0x1_0000_0005, (1, 0)),  # stores, but says that it failed
+        ("rv64imac", "lr.w", "sc.d", 4, 5, (NONE, 6)),  # the address is reserved, but not aligned for a doubleword
+    ],
+)
+def test_pairs_of_lr_and_sc(
+    engine: Engine, isa: str, load: str, store: str, offset: int, value: int, expected: tuple[int, int]
+) -> None:
+    data = 0x1000 + offset
+    code = image({
+        0: assemble(encode(load, 5, 8), encode(store, 6, 8, 7), encode("jal"), *[NOP] * 5, encode("jal")),
+        data: value.to_bytes(8, "little"),
+    })  # fmt: skip
+    with boot(code, isa, x={6: NONE % (1 << int(isa[2:4])), 7: 99, 8: RAM_BASE + data}, mtvec=RAM_BASE + 32) as machine:
+        machine.run(700, engine=engine)
+        assert (machine.regs[6], machine.csrs["mcause"]) == expected
+        assert machine.state()["hart"]["reservation"] == NONE
+        written = value if expected[1] or (expected[0] and store == "sc.d") else 99 | value >> 32 << 32
+        size = 8 if store == "sc.d" else 4
+        if size == 8 and expected == (0, 0):
+            written = 99
+        assert int.from_bytes(machine.read_memory(RAM_BASE + data, 8), "little") == written
+
+
+# ------------------------------------------------------------------------------------------------------------ tohost
+
+
+@pytest.mark.parametrize("isa", ["rv32im", "rv64im"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_odd_value_in_tohost_ends_the_run(isa: str, engine: Engine) -> None:
+    code = assemble(encode("sw", rs1=8, rs2=5), encode("addi", 5, imm=2 * 7 + 1), encode("sw", rs1=8, rs2=5), encode("jal"))
+    with boot(code, isa, x={8: RAM_BASE + 0x2000}, tohost=RAM_BASE + 0x2000) as machine:
+        assert machine.run(5000, engine=engine) is Exit.STOPPED
+        assert (machine.position, machine.stop_reason, machine.exit_code) == (3, "poweroff", 7)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_command_in_tohost_prints_a_byte(engine: Engine) -> None:
+    code = assemble(encode("sd", rs1=8, rs2=5), encode("jal"))
+    machine = boot(code, "rv64im", x={5: 0x0101 << 48 | ord("A"), 8: RAM_BASE + 0x2000}, tohost=RAM_BASE + 0x2000)
+    run = Run(machine)
+    run.to(5000, engine)
+    assert run.console() == b"A"
+    assert machine.read_memory(RAM_BASE + 0x2000, 8) == bytes(8)
+
+
+@pytest.mark.parametrize(
+    "place", [RAM_SIZE_MIN - 4, RAM_SIZE_MIN - 1, RAM_SIZE_MIN, -4, -RAM_BASE, 0x2FFC, 0x2001], ids=hex
+)
+def test_a_tohost_that_cannot_be_one_is_ignored(place: int) -> None:
+    """Its last byte is outside RAM, or it is not aligned: symbols come from files."""
+    code = assemble(encode("addi", 5, imm=1), encode("sw", rs1=8, rs2=5), encode("jal"))
+    with boot(code, "rv64im", x={8: RAM_BASE + min(place, RAM_SIZE_MIN - 4) & ~3}, tohost=RAM_BASE + place) as machine:
+        machine.run(5000)
+        assert machine.stop_reason != "poweroff"

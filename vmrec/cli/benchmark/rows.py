@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The rows that `vmrec bench` measures: what each one is a figure of, and its floor and goal.
+
+A ratio says how much faster the first of two is than the second: 0.95 in row A means that recording takes a
+nineteenth longer than running.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+__all__ = ["ROWS", "Bounds", "Figure", "Result", "Row", "geometric_mean"]
+
+
+class Bounds(NamedTuple):
+    """What a figure should at least be, and what it is to become."""
+
+    floor: float
+    goal: float
+    more_is_better: bool = True
+
+    def verdict(self, value: float) -> str:
+        """goal, floor or below: the best that `value` reaches."""
+        sign = 1 if self.more_is_better else -1
+        if sign * value >= sign * self.goal:
+            return "goal"
+        return "floor" if sign * value >= sign * self.floor else "below"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table. `bounds` hold for each figure, or for the geometric mean alone with `by_mean`.
+
+    `exceptions`: figures with bounds of their own, None for those that only inform.
+    """
+
+    letter: str
+    title: str
+    unit: str
+    bounds: Bounds
+    by_mean: bool = False
+    exceptions: Mapping[str, Bounds | None] = field(default_factory=dict)
+
+    def bounds_of(self, name: str) -> Bounds | None:
+        """What the figure `name` of this row is measured by."""
+        if self.by_mean:
+            return None
+        return self.exceptions.get(name, self.bounds)
+
+
+_LOADS_AND_STORES = Bounds(4, 5)
+_ONE_PAGE = Bounds(0.1, 1)
+
+ROWS = {
+    row.letter: row
+    for row in (
+        Row("A", "record inputs / vmrec run", "ratio", Bounds(0.95, 0.98), by_mean=True),
+        Row("B", "record inputs / engine with our MMU, uncounted", "ratio", Bounds(0.8, 0.95)),
+        Row(
+            "C", "record inputs / stock Unicorn, unrecorded", "ratio", Bounds(0.9, 1),
+            exceptions={
+                "loop-mem": _LOADS_AND_STORES, "loop64-mem": _LOADS_AND_STORES,
+                "loop-mixed": _ONE_PAGE, "loop-smc": _ONE_PAGE, "loop-mmio": None,
+            },
+        ),
+        Row("D", "record inputs / QEMU rr=record", "ratio", Bounds(0.6, 1)),
+        Row("E", "replay / record", "ratio", Bounds(1, 1.2)),
+        Row(
+            "F", "record full, loads and stores", "M insn/s", Bounds(40, 200),
+            exceptions={"/ Python hooks": Bounds(30, 30)},
+        ),
+        Row("G", "size of a full recording", "B/insn", Bounds(2.5, 1, more_is_better=False)),
+        Row("H", "size of an inputs recording", "bit/insn", Bounds(0.004, 0.002, more_is_better=False)),
+        Row(
+            "L", "diff of two inputs recordings, 10^8 steps", "s", Bounds(10, 0.5, more_is_better=False),
+            exceptions={"10^9 steps": Bounds(math.inf, 5, more_is_better=False)},
+        ),
+        Row(
+            "N", "memory of the recorder", "MB", Bounds(300, 100, more_is_better=False),
+            exceptions={"longest / shortest": Bounds(1.1, 1.1, more_is_better=False)},
+        ),
+        Row(
+            "O", "start-up", "ms", Bounds(250, 150, more_is_better=False),
+            exceptions={"open a recording": Bounds(100, 50, more_is_better=False)},
+        ),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value. `values`: those whose median it is. `detail`: what else there is to say about it."""
+
+    name: str
+    values: Sequence[float]
+    bounds: Bounds | None
+    digits: int = 2
+    detail: str = ""
+
+    @property
+    def value(self) -> float:
+        """The median."""
+        return statistics.median(self.values)
+
+    @property
+    def verdict(self) -> str | None:
+        """goal, floor or below; None if the figure only informs."""
+        return None if self.bounds is None else self.bounds.verdict(self.value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "name": self.name,
+            "value": self.value,
+            "values": list(self.values),
+            "floor": None if self.bounds is None or math.isinf(self.bounds.floor) else self.bounds.floor,
+            "goal": self.bounds and self.bounds.goal,
+            "verdict": self.verdict,
+            "detail": self.detail,
+        }
+
+
+def geometric_mean(values: Sequence[float]) -> float | None:
+    """The geometric mean, None without a value."""
+    return statistics.geometric_mean(values) if values else None
+
+
+@dataclass(slots=True)
+class Result:
+    """What came out for a row. `missing`: (what was not measured, why)."""
+
+    row: Row
+    figures: list[Figure] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float | None:
+        """The geometric mean of a row of ratios."""
+        if self.row.unit != "ratio":
+            return None
+        return geometric_mean([figure.value for figure in self.figures])
+
+    @property
+    def verdict(self) -> str | None:
+        """That of the mean, or of the worst figure; None if nothing was measured."""
+        if self.row.by_mean:
+            return None if self.mean is None else self.row.bounds.verdict(self.mean)
+        verdicts = [figure.verdict for figure in self.figures]
+        return next((verdict for verdict in ("below", "floor", "goal") if verdict in verdicts), None)
+
+    @property
+    def below(self) -> list[str]:
+        """The figures below their floor."""
+        return [figure.name for figure in self.figures if figure.verdict == "below"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "row": self.row.letter,
+            "title": self.row.title,
+            "unit": self.row.unit,
+            "floor": self.row.bounds.floor,
+            "goal": self.row.bounds.goal,
+            "judged_by": "geometric mean" if self.row.by_mean else "each figure",
+            "verdict": self.verdict,
+            "geometric_mean": self.mean,
+            "figures": [figure.to_dict() for figure in self.figures],
+            "missing": [{"name": name, "why": why} for name, why in self.missing],
+        }

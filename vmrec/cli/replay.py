@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vmrec replay: executes a recording again, and compares."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from vmrec.cli.live import ConsoleOption, GuestConsole
+from vmrec.cli.options import JsonOption, TraceArgument
+from vmrec.cli.output import note, print_json, quantity
+from vmrec.cli.paths import trace_path
+from vmrec.cli.replaying import agreement, divergence_text, explained, play, replayed
+from vmrec.errors import UsageError
+from vmrec.replay.names import Names
+from vmrec.replay.player import Player
+from vmrec.trace.reader import TraceReader
+
+
+def command(
+    trace: TraceArgument = None,
+    to: Annotated[
+        int | None, typer.Option("--to", metavar="N", min=0, help="Replay to position N only.", show_default=False)
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare also every captured instruction and access, if there are any.")
+    ] = False,
+    console: ConsoleOption = None,
+    json: JsonOption = False,
+) -> int:
+    """Execute a recording again, exactly, and print the guest's console.
+
+    Every output and digest is compared with the recording. If the replay differs, it is said where and why, as far as
+    that can be found out. A torn recording is replayed to its last good position.
+
+    With --json a report goes to stdout, and the console to --console FILE or nowhere.
+
+    Exit status: 0 if the replay is the same, 1 if it differs, 2 for trouble.
+
+    \b
+    Examples:
+      vmrec replay
+      vmrec replay race-1 --check
+      vmrec replay race-1.vmrec --to 1000000 --json
+    """
+    path = trace_path(trace)
+    text = ""
+    with GuestConsole(console, json=json) as out, TraceReader(path) as reader:
+        out.failed = out.require_written
+        if reader.torn:
+            last = quantity(reader.last_position)
+            note(f"{path}: is torn (its recorder died, or is at work); replaying to its last good position, {last}.")
+        if to is not None and to > reader.last_position:
+            raise UsageError(f"--to {to} lies beyond the end of {path}, which is at position {reader.last_position}.")
+        with Player(reader, console=out.write, check_rows=check) as player:
+            begin = time.perf_counter()
+            divergence = play(player, to, quiet=out.on_terminal)
+            found = replayed(player, time.perf_counter() - begin)
+        out.end_line()
+        if divergence is not None:
+            divergence = explained(reader, divergence)
+            text = divergence_text(reader, divergence)
+        report: dict[str, Any] = {
+            "path": path,
+            "last_position": reader.last_position,
+            "torn_at": reader.torn_at,
+            "end": reader.end,
+            **found,
+            "divergence": None if divergence is None else divergence.to_dict(),
+        }
+        if json:
+            print_json("replay", report)
+        elif divergence is not None:
+            note(text)
+        else:
+            speed = f"{found['steps_per_second'] / 1e6:.3g} M steps/s"
+            note(f"{agreement(found)}; {speed}")
+            if to is not None:
+                note(f"at position {quantity(found['position'])}: {Names(player.guest).place(found['pc'])}")
+    return 0 if divergence is None else 1

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""vmrec verify: is a recording whole, and does it replay?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vmrec.cli.options import JsonOption, TraceArgument
+from vmrec.cli.output import columns, plural, print_json, progress, quantity, size, write
+from vmrec.cli.paths import trace_path
+from vmrec.cli.replaying import agreement, divergence_text, explained, play, replayed
+from vmrec.errors import UsageError
+from vmrec.replay.divergence import Divergence
+from vmrec.replay.player import Player
+from vmrec.trace.reader import TraceReader
+from vmrec.trace.recovery import ChainReport, Damage, DamageKind, verify_chain
+
+
+def command(
+    trace: TraceArgument = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="H",
+            help="The head that the recording ought to have, as `vmrec info` or a summary showed it: 64 hexadecimal "
+            "digits.",
+            show_default=False,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> int:
+    """Check that a recording is whole, byte for byte, and that it replays exactly.
+
+    Every frame is checked against the chain of hashes, and what is damaged is named by its frame. Then the recording
+    is replayed: outputs, digests and captured rows are compared. Of a torn recording (its recorder was killed, or is
+    at work) the good part is replayed.
+
+    Exit status: 0 if all is well, 1 if the replay diverged, 2 if the file is damaged or not the one that H names.
+
+    \b
+    Examples:
+      vmrec verify
+      vmrec verify race-1.vmrec --json
+      vmrec verify race-1 --head 9d966c57810a1ae654bfd54014aeb6f3e8a0b4cdcd2ea80e18963af3b8787910
+    """
+    expected = None if head is None else _head(head)
+    path = trace_path(trace)
+    with progress(f"checking {path.name}", path.stat().st_size) as line:
+        chain = verify_chain(path, expected, progress=lambda done, total: line.update(done, f"of {size(total)}"))
+    found: dict[str, Any] | None = None
+    divergence: Divergence | None = None
+    text = ""
+    if chain.damage is None or chain.damage.kind is DamageKind.TORN:
+        with TraceReader(path) as reader, Player(reader, check_rows=True) as player:
+            begin = time.perf_counter()
+            divergence = play(player)
+            found = replayed(player, time.perf_counter() - begin)
+            if divergence is not None:
+                divergence = explained(reader, divergence)
+                text = divergence_text(reader, divergence)
+    if json:
+        print_json("verify", _fields(path, chain, found, divergence))
+    else:
+        write(_file_text(path, chain, found))
+        if text:
+            write("\n" + text)
+        if chain.damage is not None:
+            write("\n" + _remedy(path, chain, chain.damage))
+    return 2 if chain.damage is not None else 1 if divergence is not None else 0
+
+
+def _head(text: str) -> bytes:
+    """The hash that a value of --head stands for. Raises UsageError."""
+    try:
+        head = bytes.fromhex(text)
+    except ValueError:
+        head = b""
+    if len(head) != 32:
+        raise UsageError(f"--head {text}: is not a head, which has 64 hexadecimal digits; `vmrec info` shows one.")
+    return head
+
+
+def damage_fields(damage: Damage | None) -> dict[str, Any] | None:
+    """What is wrong, for JSON."""
+    if damage is None:
+        return None
+    return {"kind": damage.kind.value, "frame": damage.frame, "offset": damage.offset, "reason": damage.reason}
+
+
+def _fields(
+    path: Path, chain: ChainReport, found: dict[str, Any] | None, divergence: Divergence | None
+) -> dict[str, Any]:
+    return {
+        "path": path,
+        "good": chain.damage is None and divergence is None,
+        "frames": chain.frames,
+        "good_frames": chain.good,
+        "good_bytes": chain.good_bytes,
+        "last_position": chain.last_position,
+        "head": chain.head,
+        "closed": chain.closed,
+        "ended": chain.ended,
+        "damage": damage_fields(chain.damage),
+        "replay": found,
+        "divergence": None if divergence is None else divergence.to_dict(),
+    }
+
+
+def _file_text(path: Path, chain: ChainReport, found: dict[str, Any] | None) -> str:
+    """The result for people: what the file is, whether it is whole, whether it replays."""
+    damage = chain.damage
+    lines = [("recording", f"{path}, {size(chain.good_bytes)}")]
+    if damage is None:
+        state = "" if chain.closed else ", not closed: its recorder died, or is at work"
+        lines.append(("chain", f"whole, {plural(chain.frames, 'frame')}{state}"))
+    else:
+        lines += [
+            ("chain", f"damaged: {damage.kind.value}, frame {damage.frame}, byte {damage.offset}"),
+            ("", damage.reason),
+            ("good", f"{plural(chain.good, 'frame')}, up to position {quantity(chain.last_position)}"),
+        ]
+    if found is None:
+        lines.append(("replay", "not tried, because of the damage"))
+    elif found["same"]:
+        lines.append(("replay", agreement(found)))
+    else:
+        lines.append(("replay", f"differs, after {plural(found['position'], 'step')}"))
+    lines.append(("head", chain.head.hex()))
+    return columns(lines)
+
+
+def _remedy(path: Path, chain: ChainReport, damage: Damage) -> str:
+    """What to do about damage."""
+    if damage.kind is DamageKind.HEAD:
+        return "Nothing is wrong inside the file: it is another recording than the one asked for, or went on since."
+    if not chain.good:
+        return "There is nothing in it to save."
+    return f"`vmrec repair {path} -o saved.vmrec` saves what is good of it."

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why a replay differs from its recording, as far as that can be found out without another tool.
+
+    an output, an event, a row    is exact already; the stretch is replayed once more: is it the same again?
+    a digest                      names an interval (last good, first bad):
+                                  1. a full trace is replayed with its rows compared, which is exact
+                                  2. registers that differ are in the recorded digest, pages and devices in the next
+                                     checkpoint
+                                  3. the interval is replayed twice. If these two disagree, they are compared to the
+                                     instruction, and the host is to blame; if they agree, whoever in the replay last
+                                     wrote what differs is listed
+
+Nothing here raises for what it cannot find out: it is left out.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from vmrec.guest.symbols import Symbols
+from vmrec.isa.registers import ABI_NAMES, FLOAT_ABI_NAMES
+from vmrec.machine.board import PAGE_SIZE, RAM_BASE
+from vmrec.machine.machine import Digest, Machine
+from vmrec.machine.watch import RegisterLog
+from vmrec.replay.divergence import Divergence, Writer
+from vmrec.replay.lockstep import part
+from vmrec.replay.names import Names, number, record_text
+from vmrec.replay.player import Player, trace_guest
+from vmrec.replay.rows import Step, checkpoint_before, last_events, player_from, walk
+from vmrec.trace.objects import CheckpointMark
+from vmrec.trace.reader import TraceReader
+
+__all__ = ["explain", "render"]
+
+#: Steps between two looks at which pages were stored to.
+STRETCH = 1 << 16
+#: Pages whose last writer is looked for, and lines of each kind that `render` shows.
+PAGES = 16
+#: The parts of a digest, as a trace holds them.
+PARTS = ("registers", "ram", "devices", "outputs")
+
+_SAME_AGAIN = (
+    "Two replays do the same, so the recording does not hold what its events lead to: it was altered, or recorded by a "
+    "vmrec or a host that computed differently. Compare with another copy or another recording (`vmrec diff`), and "
+    "look at the place with `vmrec trace --from {first} --to {last}`."
+)
+_HOST = (
+    "Two replays of the same stretch do not agree with each other: this host does not compute reliably (memory, "
+    "overclocking), or vmrec is not deterministic here. Check the host's memory, replay elsewhere, and report it if "
+    "it happens there too."
+)
+
+
+def explain(trace: TraceReader, divergence: Divergence) -> Divergence:
+    """`divergence`, which a replay of `trace` has met, with everything that further replays say about it.
+
+    Kind and position change only if something more exact was found: the row in a full trace behind a wrong digest.
+    """
+    events = last_events(trace, divergence.position, 1)
+    divergence = replace(divergence, last_event=events[0] if events else None)
+    if divergence.kind == "digest":
+        row = _row_before(trace, divergence)
+        divergence = _explain_digest(trace, divergence) if row is None else _explain_exact(trace, row)
+    else:
+        divergence = _explain_exact(trace, divergence)
+    step = _HOST if divergence.host_to_blame else _SAME_AGAIN
+    at = divergence.parted_at if divergence.parted_at is not None else divergence.position
+    return replace(divergence, next_step=step.format(first=max(at - 20, 0), last=at + 5))
+
+
+# --------------------------------------------------------------------------------------------------- exact divergences
+
+
+def _explain_exact(trace: TraceReader, divergence: Divergence) -> Divergence:
+    """Replays to it once more, and finds the instruction that belongs to it."""
+    checked = divergence.kind == "row"
+    with Player(trace, checkpoint=_start(trace, divergence.last_good), check_rows=checked) as player:
+        again = player.run()
+    same = again is not None and _what(again) == _what(divergence)
+    found = replace(divergence, host_to_blame=not same)
+    if same and divergence.kind != "row":
+        step = _step_at(trace, divergence)
+        found = replace(found, pc=divergence.pc if step is None else step.row.pc)
+    return found
+
+
+def _what(divergence: Divergence) -> tuple[Any, ...]:
+    return divergence.kind, divergence.position, divergence.expected, divergence.actual
+
+
+def _step_at(trace: TraceReader, divergence: Divergence) -> Step | None:
+    """The step of the replay that the divergence belongs to, if the replay gets there."""
+    with player_from(trace, _start(trace, divergence.last_good)) as player:
+        if player.run_to(divergence.position) is not None and player.machine.position != divergence.position:
+            return None
+        player.divergence = None
+        return next((step for step in walk(player, divergence.position + 1)), None)
+
+
+def _row_before(trace: TraceReader, divergence: Divergence) -> Divergence | None:
+    """The divergence that a full trace's rows show in the interval of a wrong digest, if they do."""
+    if trace.header["capture"] != "full":
+        return None
+    with Player(trace, checkpoint=_start(trace, divergence.last_good), check_rows=True) as player:
+        player.last_good = divergence.last_good
+        found = player.run()
+    if found is None or found.kind != "row":
+        return None
+    return replace(found, last_event=divergence.last_event)
+
+
+def _start(trace: TraceReader, position: int) -> CheckpointMark | None:
+    """The checkpoint to replay from so as to pass `position`: one that holds what the digest at its place says."""
+    mark = checkpoint_before(trace, position)
+    if mark is None:
+        return None
+    value = next((digest.value for digest in trace.digests if digest.position == mark.position), None)
+    with Player(trace, checkpoint=mark) as player:
+        return mark if value is None or player.machine.digest().value == value else None
+
+
+# ------------------------------------------------------------------------------------------------------- wrong digests
+
+
+class _Interval:
+    """Replays of the interval in which something went differently, digests on the way ignored."""
+
+    def __init__(self, trace: TraceReader, divergence: Divergence) -> None:
+        self.trace = trace
+        self.first = divergence.last_good
+        self.last = divergence.position
+        self._mark = _start(trace, self.first)
+
+    def open(self, position: int) -> Player:
+        """A player at `position`."""
+        player = player_from(self.trace, self._mark)
+        try:
+            self.go(player, position)
+        except BaseException:
+            player.close()
+            raise
+        return player
+
+    @staticmethod
+    def go(player: Player, position: int) -> bool:
+        """Moves on to `position`; False if it cannot be reached."""
+        while player.machine.position < min(position, player.last_position) and not player.machine.stopped:
+            divergence = player.run_to(position)
+            if divergence is not None:
+                if divergence.kind != "digest":
+                    return False
+                player.divergence = None
+        if player.divergence is not None and player.divergence.kind == "digest":
+            player.divergence = None
+        return player.machine.position == position
+
+    def steps(self, player: Player, last: int) -> Iterator[Step]:
+        """The steps from where `player` is to `last`."""
+        while player.machine.position < last:
+            yield from walk(player, last)
+            if not self.go(player, player.machine.position):
+                return
+
+
+def _explain_digest(trace: TraceReader, divergence: Divergence) -> Divergence:
+    interval = _Interval(trace, divergence)
+    with interval.open(interval.last) as player:
+        once = player.machine.digest()
+        devices, pages, pages_at = _at_next_checkpoint(interval, player)
+    with interval.open(interval.last) as player:
+        twice = player.machine.digest()
+    if once.value != twice.value or once.value != divergence.actual:
+        parting = part(interval.open, interval.open, interval.first, interval.last)
+        where = None if parting is None else parting.position
+        return replace(divergence, host_to_blame=True, parted_at=where)
+    recorded = _recorded(trace, divergence)
+    registers = {} if recorded is None else _differing_registers(recorded["registers"], once.registers)
+    return replace(
+        divergence,
+        host_to_blame=False,
+        parts=() if recorded is None else _differing_parts(recorded, once),
+        registers=registers,
+        devices=devices,
+        pages=tuple(RAM_BASE + index * PAGE_SIZE for index in pages),
+        pages_at=pages_at,
+        writers=_writers(interval, tuple(registers), pages, pages_at or interval.last),
+    )
+
+
+def _recorded(trace: TraceReader, divergence: Divergence) -> dict[str, Any] | None:
+    """The digest's map in the trace."""
+    marks = (mark for mark in trace.digests if mark.position == divergence.position)
+    return next((trace.digest(mark) for mark in marks if mark.value == divergence.expected), None)
+
+
+def _differing_parts(recorded: dict[str, Any], actual: Digest) -> tuple[str, ...]:
+    return tuple(part for part in PARTS if recorded[part] != getattr(actual, part))
+
+
+def _differing_registers(recorded: dict[str, Any], actual: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Name → (recorded, actual). The recorded ones come from a file: they may be anything."""
+    found = {}
+    for field, value in actual.items():
+        other = recorded.get(field)
+        if field in ("x", "f") and isinstance(other, list) and len(other) == len(value):
+            names = ABI_NAMES if field == "x" else FLOAT_ABI_NAMES
+            pairs = zip(names, other, value, strict=True)
+            found.update({name: (one, two) for name, one, two in pairs if one != two})
+        elif other != value:
+            found[field] = other, value
+    return found
+
+
+def _at_next_checkpoint(
+    interval: _Interval, player: Player
+) -> tuple[dict[str, tuple[Any, Any]], tuple[int, ...], int | None]:
+    """Device fields and pages (by index) in which the replay and the recorded checkpoint differ, and where that is."""
+    trace = interval.trace
+    mark = min((mark for mark in trace.checkpoints if mark.position >= interval.last), default=None)
+    if mark is None or not interval.go(player, mark.position):
+        return {}, (), None
+    state, _ = trace.checkpoint(mark)
+    devices = {
+        f"{name}.{field}": (state.get(name, {}).get(field), value)
+        for name, fields in player.machine.state().items()
+        if name not in ("hart", "outputs")
+        for field, value in fields.items()
+        if isinstance(state.get(name, {}), dict) and state.get(name, {}).get(field) != value
+    }
+    recorded = {index: page.hash for index, page in trace.pages(mark).items()}
+    actual = player.machine.take_changed()
+    with Machine(player.config, player.guest) as fresh:
+        pages = fresh.config.ram_size // PAGE_SIZE
+        touched = sorted(index for index in {*recorded, *actual} if index < pages)
+        for index in touched:  # a page that only one of them has stored to is compared with what was loaded
+            fresh.set_page(index, fresh.page(index))
+        loaded = fresh.take_changed()
+    differ = (index for index in touched if recorded.get(index, loaded[index]) != actual.get(index, loaded[index]))
+    return devices, tuple(differ), mark.position
+
+
+def _writers(
+    interval: _Interval, registers: tuple[str, ...], pages: tuple[int, ...], pages_end: int
+) -> tuple[Writer, ...]:
+    """The replay's last writer of each of these registers and pages in the interval, in order of position."""
+    with interval.open(interval.first) as player:
+        wanted, stores = _last_written(interval, player, set(registers), set(pages[:PAGES]), pages_end)
+    found: dict[str, Writer] = {}
+    names = Names(trace_guest(interval.trace))
+    with interval.open(interval.first) as player:
+        for first, last in _merged([*((at, at + 1) for at in wanted.values()), *stores.values()]):
+            if not interval.go(player, first):
+                break
+            for step in interval.steps(player, last):
+                for register, at in wanted.items():
+                    if at == step.position:
+                        found[register] = _writer(names, register, step)
+                for access in step.row.accesses:
+                    for index in {access.address - RAM_BASE >> 12, access.address + access.size - 1 - RAM_BASE >> 12}:
+                        if access.kind == "w" and index in stores and step.position < stores[index][1]:
+                            page = f"page {RAM_BASE + index * PAGE_SIZE:#x}"
+                            found[page] = _writer(names, page, step)
+    return tuple(sorted(found.values(), key=lambda writer: (writer.position, writer.what)))
+
+
+def _last_written(
+    interval: _Interval, player: Player, registers: set[str], pages: set[int], pages_end: int
+) -> tuple[dict[str, int], dict[int, tuple[int, int]]]:
+    """Register → position of the last step that changed it; page → the last stretch in which it was stored to."""
+    machine = player.machine
+    machine.take_changed()
+    log = RegisterLog(machine)
+    stores: dict[int, tuple[int, int]] = {}
+    wanted: dict[str, int] = {}
+    while machine.position < max(interval.last, pages_end):
+        first = machine.position
+        limit = interval.last if first < interval.last else pages_end
+        if not interval.go(player, min(first + STRETCH, limit)):
+            break
+        for index in pages & machine.take_changed().keys():
+            stores[index] = first, machine.position
+        if machine.position == interval.last:
+            wanted = {name: at for name, at in log.last_changes().items() if name in registers}
+            log.close()
+            if not pages:
+                break
+    log.close()
+    return wanted, stores
+
+
+def _writer(names: Names, what: str, step: Step) -> Writer:
+    text = names.instruction(step.row)
+    if step.interrupt is not None:
+        text = f"{names.interrupt(step.interrupt)}, then {text}"
+    elif step.cause is not None:
+        text = f"{text}: {names.trap(step.cause)}"
+    return Writer(what, step.position, step.row.pc, text)
+
+
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The ranges in order, those that overlap as one."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], last)
+        else:
+            merged.append((first, last))
+    return merged
+
+
+# ------------------------------------------------------------------------------------------------------------- as text
+
+
+def render(divergence: Divergence, symbols: Symbols | None = None) -> str:
+    """The divergence for people, in lines of at most 80 columns; always the same for the same divergence."""
+    lines = [f"The replay differs from its recording at position {number(divergence.position)}."]
+    lines.append(f"  {'what':<10}{divergence.message}")
+    if divergence.kind == "digest":
+        lines.append(f"  {'where':<10}after {number(divergence.last_good)}, the last position known to agree")
+    if divergence.pc is not None and divergence.kind != "digest":
+        lines.append(f"  {'pc':<10}{_place(divergence.pc, symbols)}")
+    lines.append(f"  {'expected':<10}{_short(divergence.expected)}")
+    lines.append(f"  {'actual':<10}{_short(divergence.actual)}")
+    if divergence.last_event is not None:
+        lines.append(f"  {'event':<10}the last one before: {_short(divergence.last_event)}")
+    lines.extend(_details(divergence, symbols))
+    if divergence.host_to_blame is not None:
+        lines.append(f"  {'again':<10}{_again(divergence)}")
+    text = "\n".join(
+        textwrap.fill(line, 80, subsequent_indent=" " * 12, break_long_words=False, break_on_hyphens=False)
+        for line in lines
+    )
+    if divergence.next_step:
+        text += "\n" + textwrap.fill(divergence.next_step, 80, break_long_words=False, break_on_hyphens=False)
+    return text
+
+
+def _details(divergence: Divergence, symbols: Symbols | None) -> Iterator[str]:
+    if divergence.parts:
+        yield f"  {'parts':<10}{', '.join(divergence.parts)}"
+    for title, values in (("registers", divergence.registers), ("devices", divergence.devices)):
+        for name, (expected, actual) in list(values.items())[:PAGES]:
+            yield f"  {title:<10}{name}: expected {_hex(expected)}, actual {_hex(actual)}"
+            title = ""
+        if len(values) > PAGES:
+            yield f"  {'':<10}and {len(values) - PAGES} more"
+    if divergence.pages:
+        shown = " ".join(f"{address:08x}" for address in divergence.pages[:PAGES])
+        more = f" and {len(divergence.pages) - PAGES} more" if len(divergence.pages) > PAGES else ""
+        yield f"  {'pages':<10}at position {number(divergence.pages_at or 0)}: {shown}{more}"
+    elif "ram" in divergence.parts and divergence.pages_at is None:
+        yield f"  {'pages':<10}not known: the recording has no checkpoint after this"
+    title = "written by"
+    for writer in divergence.writers:
+        yield f"  {title:<10} {writer.what}: {number(writer.position)} {_place(writer.pc, symbols)} {writer.text}"
+        title = ""
+
+
+def _again(divergence: Divergence) -> str:
+    if not divergence.host_to_blame:
+        return "a second replay is the same"
+    if divergence.parted_at is None:
+        return "a second replay is not the same"
+    return f"two more replays are not the same, from position {number(divergence.parted_at)} on"
+
+
+def _place(pc: int, symbols: Symbols | None) -> str:
+    symbol, line = (None, None) if symbols is None else (symbols.lookup(pc), symbols.line(pc))
+    return f"{pc:08x}" + (f" {symbol}" if symbol else "") + (f" ({line})" if line else "")
+
+
+def _hex(value: Any) -> str:
+    return f"{value:#x}" if isinstance(value, int) else _short(value)
+
+
+def _short(value: Any) -> str:
+    """A plain value in a few characters."""
+    match value:
+        case None:
+            return "nothing"
+        case bytes():
+            return value.hex() if len(value) <= 16 else f"{value[:16].hex()}…"
+        case int():
+            return f"{value:#x}"
+        case [str(kind), int(position), *_]:
+            return f"{kind} at {number(position)}: {record_text(value)}"
+        case list():
+            return f"[{', '.join(map(_short, value[:8]))}{', …' if len(value) > 8 else ''}]"
+        case _:
+            return str(value)
