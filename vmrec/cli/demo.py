@@ -61,8 +61,8 @@ def command() -> int:
         _say(
             "Up to there both runs were the same, to the bit. Then a clock event came at another position, a timer "
             "interrupt with it, and from there on the tasks take turns at other moments. In the bad run one of these "
-            f"moments is a bad one: at position {quantity(lost.load)} a task loads the counter, and before it can store, the "
-            "next clock event takes its turn away:"
+            f"moments is a bad one: at position {quantity(lost.load)} a task loads the counter, and before it can "
+            "store, the next clock event takes its turn away:"
         )
         load, store = f"--from {lost.load - 1} --to {lost.load + 3}", f"--from {lost.store - 1} --to {lost.store + 1}"
         _type(f"vmrec trace race-bad {load} --accesses", folder)
@@ -73,13 +73,13 @@ def command() -> int:
         _type(f"vmrec trace race-bad {store} --accesses", folder)
     _say("Try next, in a folder of your own:")
     for line, what in (
-        ("vmrec hunt race --chaos 1..200", "the same, and the recordings stay"),
+        ("vmrec hunt race --chaos 1..200", "the same; the recordings stay"),
         (f"vmrec trace race-bad {load}", "what you have just seen"),
-        ("vmrec diff race-good race-bad -C 10", "more of what is around the difference"),
+        ("vmrec diff race-good race-bad -C 10", "more around the difference"),
         ("vmrec record YOUR.elf", "your own guest"),
         ("vmrec --help", "all verbs"),
     ):
-        write(f"  {line:<50}{what}")
+        write(f"  {line:<46}{what}")
     return 0
 
 

@@ -10,7 +10,7 @@ import typer
 
 from vmrec.cli.live import ConsoleOption, GuestConsole
 from vmrec.cli.options import JsonOption, TraceArgument
-from vmrec.cli.output import note, print_json, quantity
+from vmrec.cli.output import columns, note, print_json, quantity
 from vmrec.cli.paths import trace_path
 from vmrec.cli.replaying import agreement, divergence_text, explained, play, replayed
 from vmrec.errors import UsageError
@@ -75,8 +75,8 @@ def command(
         elif divergence is not None:
             note(text)
         else:
-            speed = f"{found['steps_per_second'] / 1e6:.3g} M steps/s"
-            note(f"{agreement(found)}; {speed}")
+            lines = agreement(found)
             if to is not None:
-                note(f"at position {quantity(found['position'])}: {Names(player.guest).place(found['pc'])}")
+                lines.insert(1, ("stands at", Names(player.guest).place(found["pc"])))
+            note(columns(lines))
     return 0 if divergence is None else 1

@@ -59,12 +59,17 @@ def replayed(player: Player, seconds: float) -> dict[str, Any]:
     }
 
 
-def agreement(found: dict[str, Any]) -> str:
-    """In a sentence: what was compared and is the same."""
-    text = plural(found["compared"], "output") + " and digests"
+def agreement(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Lines for people: what was replayed and compared, all of which is the same."""
+    compared = plural(found["compared"], "output") + " and digests"
     if found["rows_compared"]:
-        text = f"{plural(found['rows_compared'], 'row')}, {text}"
-    return f"{plural(found['position'], 'step')} replayed, the same: {text}"
+        compared = f"{plural(found['rows_compared'], 'row')}, {compared}"
+    speed = f"{found['steps_per_second'] / 1e6:.3g} M steps/s in {found['run_seconds']:.3g} s"
+    return [
+        ("replayed", f"{plural(found['position'], 'step')}, all as recorded"),
+        ("compared", compared),
+        ("speed", speed),
+    ]
 
 
 def explained(trace: TraceReader, divergence: Divergence) -> Divergence:

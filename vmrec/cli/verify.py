@@ -124,11 +124,11 @@ def _file_text(path: Path, chain: ChainReport, found: dict[str, Any] | None) -> 
             ("good", f"{plural(chain.good, 'frame')}, up to position {quantity(chain.last_position)}"),
         ]
     if found is None:
-        lines.append(("replay", "not tried, because of the damage"))
+        lines.append(("replayed", "not tried, because of the damage"))
     elif found["same"]:
-        lines.append(("replay", agreement(found)))
+        lines += agreement(found)
     else:
-        lines.append(("replay", f"differs, after {plural(found['position'], 'step')}"))
+        lines.append(("replayed", f"{plural(found['position'], 'step')}, and then not as recorded"))
     lines.append(("head", chain.head.hex()))
     return columns(lines)
 
