@@ -22,8 +22,11 @@ def forge(source: Path, target: Path, change: Change) -> Path:
     with TraceReader(source) as trace:
         header = trace.header
         objects = [obj for _, obj in trace.objects() if obj[0] not in ("header", "index")]
+    objects = [new for old in objects for new in change(old)]
+    if all(isinstance(obj[1], int) for obj in objects) and header["capture"] == "inputs":
+        objects.sort(key=lambda obj: obj[1])  # whoever was moved stands where it belongs
     with TraceWriter(target, header) as writer:
-        for obj in (new for old in objects for new in change(old)):
+        for obj in objects:
             if obj[0] == "page":
                 writer.append_page(obj[1], obj[2])
             else:
@@ -47,21 +50,8 @@ def changed(kind: str, number: int, edit: Callable[[list[Any]], list[Any] | None
 
 
 def moved(kind: str, number: int, by: int) -> Change:
-    """The change of one object's position; what it overtakes comes before it."""
-    held: list[list[Any]] = []
-    seen = -1
-
-    def change(obj: list[Any]) -> Iterable[list[Any]]:
-        nonlocal seen
-        seen += obj[0] == kind
-        if obj[0] == kind and seen == number:
-            held.append([kind, obj[1] + by, *obj[2:]])
-            return []
-        if held and isinstance(obj[1], int) and obj[1] >= held[0][1]:
-            return [held.pop(), obj]
-        return [obj]
-
-    return change
+    """The change of one object's position."""
+    return changed(kind, number, lambda obj: [kind, obj[1] + by, *obj[2:]])
 
 
 def with_value(rows: list[Any], access: int, value: int) -> list[Any]:

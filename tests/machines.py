@@ -167,11 +167,11 @@ def answer(position: int) -> bytes:
 class Run:
     """A machine being driven: pulls are answered, outputs and rows kept, missing pages fetched from `pages`."""
 
-    def __init__(self, machine: Machine, pages: dict[int, bytes] | None = None) -> None:
+    def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.outputs = b""
         self.rows: list[Row] = []
-        self.pages = {} if pages is None else pages
+        self.pages: dict[int, bytes] = {}
         self.fetched = 0
         self._decoder: RowDecoder | None = None
 
@@ -226,13 +226,32 @@ class Run:
             self.take_rows(close=True)
         self.machine = Machine(old.config, old.guest)
         for index in range(old.config.ram_size // PAGE_SIZE):
-            content = old.page(index)
-            if content != self.machine.page(index):
+            if index in self.pages:
+                self._hide(index)
+            elif (content := old.page(index)) != self.machine.page(index):
                 self.machine.set_page(index, content)
         self.machine.set_state(old.state())
         old.close()
         if capturing:
             self.capture()
+
+    def rob(self, indexes: Iterable[int]) -> None:
+        """Takes pages away. They are fetched from `pages` when they are missed; until then RAM has rubbish there."""
+        if self._decoder is not None:
+            self.take_rows(close=True)  # the code of an open block must stay where it is
+        for index in indexes:
+            if index not in self.pages:
+                self.pages[index] = self.machine.page(index)
+                self._hide(index)
+
+    def _hide(self, index: int) -> None:
+        self.machine.mark_missing(index)
+        self.machine._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = b"\xa5" * PAGE_SIZE
+
+    def give_back(self) -> None:
+        """Brings all the pages that nobody has missed yet."""
+        for index in list(self.pages):
+            self.machine.set_page(index, self.pages.pop(index))
 
     def look(self) -> tuple[dict[str, Any], bytes]:
         """Everything there is: the state and RAM. Not the digest, so that a difference can be read."""

@@ -207,19 +207,9 @@ ACTIONS = st.sampled_from(("", "", "", "move", "digest", "rob", "capture", "rele
 PLANS = st.lists(st.builds(Cut, LENGTHS, st.sampled_from(ENGINES), ACTIONS), min_size=1, max_size=16)
 
 
-def rob(run: Run) -> None:
-    """Takes two pages of three away; what is missed comes back through `run.pages`."""
-    machine = run.machine
-    for index in range(machine.config.ram_size // PAGE_SIZE):
-        if (index + machine.position) % 3 != 0 and index not in run.pages:
-            run.pages[index] = machine.page(index)
-            machine.mark_missing(index)
-            machine._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = b"\xa5" * PAGE_SIZE
-
-
-def give_back(run: Run) -> None:
-    for index in list(run.pages):
-        run.machine.set_page(index, run.pages.pop(index))
+def most_pages(run: Run) -> list[int]:
+    """Two pages of three, others each time."""
+    return [i for i in range(run.machine.config.ram_size // PAGE_SIZE) if (i + run.machine.position) % 3]
 
 
 def follow(run: Run, plan: list[Cut], looks: dict[int, Any]) -> None:
@@ -230,7 +220,7 @@ def follow(run: Run, plan: list[Cut], looks: dict[int, Any]) -> None:
         position = min(position + cut.steps, STEPS)
         exit_ = run.to(position, cut.engine)
         assert run.machine.position == (end if exit_ is Exit.STOPPED else position)
-        give_back(run)
+        run.give_back()
         same(run.look(), looks[run.machine.position])
         match cut.action:
             case "move":
@@ -238,9 +228,7 @@ def follow(run: Run, plan: list[Cut], looks: dict[int, Any]) -> None:
             case "digest":
                 run.machine.digest()
             case "rob":
-                if capturing:
-                    run.take_rows(close=True)  # the code of an open block must stay where it is
-                rob(run)
+                run.rob(most_pages(run))
             case "capture" if not capturing:
                 run.capture()
                 capturing = True
@@ -250,7 +238,7 @@ def follow(run: Run, plan: list[Cut], looks: dict[int, Any]) -> None:
             case _:
                 pass
     run.to(STEPS)
-    give_back(run)
+    run.give_back()
     same(run.look(), looks[end])
 
 
@@ -302,7 +290,7 @@ def test_columns_do_not_depend_on_cuts(isa: str) -> None:
     def columns(program: Program, plan: list[Cut], *, robbed: bool) -> tuple[int, int, bytes]:
         run = program.run()
         if robbed:
-            rob(run)
+            run.rob(most_pages(run))
         run.capture()
         position = 0
         for cut in plan:
@@ -404,7 +392,7 @@ def test_a_guest_that_is_cut_and_moved_ends_alike(name: str) -> None:
                 case "digest":
                     run.machine.digest()
                 case "rob":
-                    rob(run)
+                    run.rob(most_pages(run))
                 case "steps":
                     for step in range(position + 1, min(position + 1500, end)):
                         run.to(step, engine)
@@ -412,7 +400,7 @@ def test_a_guest_that_is_cut_and_moved_ends_alike(name: str) -> None:
                     pass
         run.to(FOREVER, rng.choice(ENGINES))
         assert (run.machine.position, run.outputs) == (end, outputs)
-        give_back(run)
+        run.give_back()
         assert run.machine.digest().value == digest
         run.close()
 

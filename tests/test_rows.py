@@ -25,7 +25,9 @@ from vmrec.replay.rows import Step, player_at, rows, steps
 from vmrec.trace.reader import TraceReader
 
 #: The toy ISA and RV64 with and without C, F and D; traps, interrupts, self-modifying code, entropy, waits, atomics.
-GUESTS = ("hello", "sort", "traps", "smc", "smc-nofence", "mixed", "timer", "dice", "lrsc", "lrsc64", "fp", "echo", "nowhere")
+GUESTS = (
+    "hello", "sort", "traps", "smc", "smc-nofence", "mixed", "timer", "dice", "lrsc", "lrsc64", "fp", "echo", "nowhere",
+)  # fmt: skip
 SCRIPT = ((5_000, b"hello\n"), (40_000, b"quit\n"))
 CUT = 40_000
 
@@ -119,7 +121,7 @@ def test_interrupts_and_traps_are_where_they_happened(both: Both) -> None:
     found = list(steps(inputs))
 
     assert {step.interrupt for step in found} == {None, 3, 7, 11}
-    assert {2, 3, 4, 5, 6, 7, 11} <= {step.cause for step in found}
+    assert {0, 1, 2, 3, 5, 7, 11} <= {step.cause for step in found}
     for step in found:
         if step.interrupt is not None and not step.row.trap:
             assert step.writes["mcause"][1] == 1 << 31 | step.interrupt or "mcause" not in step.writes
@@ -188,7 +190,7 @@ def test_no_listing_is_longer_than_the_recording_or_shorter(both: Both) -> None:
     assert all(isinstance(step, Step) for step in itertools.islice(steps(inputs), 10))
 
 
-# -------------------------------------------------------------------------------------------------------------- the verb
+# ------------------------------------------------------------------------------------------------------------- the verb
 
 
 @pytest.fixture
@@ -270,10 +272,10 @@ def test_trace_in_json(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_trace_of_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record(place / "t.vmrec", "hello", max_insns=500)
+    record(place / "t.vmrec", "hello", max_insns=200)
 
-    assert main(["trace", "t", "--from", "500"]) == 2
-    assert "ends at position 500" in capsys.readouterr().err
+    assert main(["trace", "t", "--from", "200"]) == 2
+    assert "ends at position 200" in capsys.readouterr().err
     assert main(["trace", "t", "--from", "9", "--to", "3"]) == 2
     assert "a range goes forwards" in capsys.readouterr().err
 

@@ -334,22 +334,20 @@ def _open_input(argument: str | None, machine: Machine, stack: contextlib.ExitSt
         source = FilePaced(argument)
     if source is not None:
         stack.callback(source.close)
-    return source, source is not None and source.fileno() == 0 and os.isatty(0)
+    return source, isinstance(source, LiveInput) and source.fileno() == 0 and os.isatty(0)
 
 
 def _stdin(machine: Machine, *, asked: bool) -> InputSource | None:
     """Stdin as a source; None if it is no terminal and was not asked for."""
-    try:
-        kind = os.fstat(0).st_mode
-    except OSError:
+    if sys.__stdin__ is None:  # closed: what has the number 0 now is something else
         if asked:
-            raise UsageError("--input -: stdin is closed; give it something to read.") from None
+            raise UsageError("--input -: stdin is closed; give it something to read.")
         return None
     if os.isatty(0):
         return LiveInput(0, machine.set_attention, parser=EscapeParser())
     if not asked:
         return None
-    return FilePaced(0) if stat.S_ISREG(kind) else LiveInput(0, machine.set_attention)
+    return FilePaced(0) if stat.S_ISREG(os.fstat(0).st_mode) else LiveInput(0, machine.set_attention)
 
 
 # --------------------------------------------------------------------------------------------------------- signals
@@ -548,10 +546,15 @@ def report(found: dict[str, Any]) -> str:
     length = f"{plural(found['position'], 'step')}, {plural(found['icount'], 'instruction')}"
     if "events" in found:
         length += f", {plural(found['events'], 'event')}"
-    rate = f"{found['instructions_per_second'] / 1e6:.3g} M instructions/s in {found['run_seconds']:.3g} s"
+    took = f"{found['run_seconds']:.3g} s"
     if found["waited_seconds"] >= 0.01:
-        rate += f", of which waiting {found['waited_seconds']:.3g} s"
-    lines = [("ended", ending), ("length", length), ("speed", f"{rate}; own overhead {found['overhead']:.1%}")]
+        took += f", waiting {found['waited_seconds']:.3g} s"
+    lines = [
+        ("ended", ending),
+        ("length", length),
+        ("time", f"{took}, own overhead {found['overhead']:.1%}"),
+        ("speed", f"{found['instructions_per_second'] / 1e6:.3g} M instructions/s"),
+    ]
     if "path" in found:
         bits = found["bits_per_instruction"]
         held = "" if bits is None else f", {bits:.3g} bits/instruction"

@@ -17,16 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from typing import Any
 
-from vmrec.errors import TraceError
 from vmrec.events import EVENT_KINDS, OUTPUT_KINDS
-from vmrec.replay.divergence import Divergence
 from vmrec.replay.lockstep import Parting, part
 from vmrec.replay.player import Player
-from vmrec.replay.rows import last_events, player_at, replay_error
+from vmrec.replay.rows import last_events, player_at
 from vmrec.trace.layout import RECORD_KINDS
+from vmrec.trace.objects import DigestMark
 from vmrec.trace.reader import TraceReader
 
 __all__ = ["CONTEXT", "Compared", "Difference", "Fact", "Same", "diff"]
@@ -104,8 +103,8 @@ class Difference:
     event       an event that differs, while all steps from there to the end are the same
     header      nothing: guest or machine differ, and yet all steps are the same
     length      the end of the shorter recording, up to which both are the same
-    recording   the first output or digest that differs although all events before it are the same: at least one of the
-                recordings does not hold what its machine did; `recorded` has both
+    recording   at least one of the recordings does not hold what its machine did: the first output or digest that
+                differs although all events before it are the same (`recorded` has both), or where one stops replaying
 
     `cause` is the first event that differs (a, b; None: no further event), or what differs in the headers.
     `events` are the last events of a and b up to there.
@@ -155,7 +154,7 @@ def diff(
     """Compares two recordings to their first difference.
 
     `context`: how many steps before and after it are kept. `progress` is told positions while replays run. Raises
-    TraceError or GuestError if a recording is damaged, cannot be replayed here, or does not replay as recorded.
+    TraceError or GuestError if a recording is damaged or cannot be replayed here.
     """
     return _Comparison(a, b, context, progress).run()
 
@@ -183,8 +182,9 @@ class _Comparison:
         digest = self._compare_digests()
         limit = _position(event)
         for recorded in sorted((found for found in (output, digest) if found is not None), key=_position):
-            # An event at a position comes after the digest there, and before the outputs of the step.
-            if _position(recorded) < limit or (recorded is digest and _position(recorded) == limit):
+            # An event comes after the digest at its position, but for the last one, and before the step's outputs.
+            before = recorded is digest and _position(recorded) < self._until
+            if _position(recorded) < limit + before:
                 return self._disagree(recorded)
         if event is None or limit > self._until:
             return self._alike()
@@ -217,9 +217,9 @@ class _Comparison:
 
     def _compare_digests(self) -> _Pair | None:
         """The first digest that differs, of those that both have."""
-        other = {mark.position: mark for mark in self._b.digests}
-        for mark in self._a.digests:
-            twin = other.get(mark.position)
+        other = dict(_numbered(self._b.digests))
+        for key, mark in _numbered(self._a.digests):
+            twin = other.get(key)
             # The last digest of a recording comes after the events at its end, one of the grid before them.
             if twin is None or (mark.position == self._until and self._lengths[0] != self._lengths[1]):
                 continue
@@ -263,26 +263,29 @@ class _Comparison:
                 return Same(self._compared())
             return self._difference("event", self._until, "an event at the very end, after the last step", cause=event)
         short, long = (self._a, self._b) if self._lengths[0] < self._lengths[1] else (self._b, self._a)
-        self._check_prefix(short, long)
         name = "a" if short is self._a else "b"
+        if not self._is_prefix(short, long):
+            message = f"{name} ends in another state than its events lead to; `vmrec verify` on both says more"
+            return self._difference("recording", self._until, message)
         ended = "" if short.end is None else f" ({short.end['reason']})"
         other = "b" if name == "a" else "a"
         message = f"{name} ends here{ended}; until then both are the same, and {other} goes on"
         return self._difference("length", self._until, message, cause=event)
 
-    def _check_prefix(self, short: TraceReader, long: TraceReader) -> None:
-        """The state at the end of the shorter one is that of the longer one, if its last digest is there to tell."""
+    def _is_prefix(self, short: TraceReader, long: TraceReader) -> bool:
+        """Whether the state at the end of the shorter one is that of the longer one there, as far as can be told."""
         last = next((mark for mark in reversed(short.digests) if mark.position == self._until), None)
-        if last is None or short.end is None or next(_wires(short, _EVENTS, self._until), None) is not None:
-            return
+        # A machine that stopped in a wait, or got events at its end, is in a state that the other never was in.
+        if last is None or short.end is None or short.end.get("stopped"):
+            return True
+        if next(_wires(short, _EVENTS, self._until), None) is not None:
+            return True
         with player_at(long, self._until) as player:
-            _demand(player)
-            if player.machine.digest().value == last.value or player.machine.stopped:
-                self._digests += 1
-                self._last_digest = self._until
-                return
-        message = "ends in another state than its events lead to; `vmrec verify` on both says which is wrong"
-        raise TraceError(short.path, None, message)
+            same = player.machine.position == self._until and player.machine.digest().value == last.value
+        if same:
+            self._digests += 1
+            self._last_digest = self._until
+        return same
 
     def _from_event(self, event: _Pair) -> Difference:
         first = _position(event)
@@ -318,6 +321,10 @@ class _Comparison:
         return self._difference("header", self._until, message, cause=cause)
 
     def _step(self, parting: Parting, cause: _Pair) -> Difference:
+        for name, divergence in (("a", parting.divergence_a), ("b", parting.divergence_b)):
+            if divergence is not None:
+                message = f"{name} does not replay as recorded ({divergence.message}); `vmrec verify` explains it"
+                return self._difference("recording", parting.position, message, cause=cause)
         return self._difference("step", parting.position, _in_words(parting), cause=cause, parting=parting)
 
     def _part(self, first: int, *, same_ram: bool, opened: list[bytes]) -> Parting | None:
@@ -344,12 +351,6 @@ class _Comparison:
         )
         if parting is not None:
             self._executed = first, parting.position + 1
-            for trace, step, divergence in (
-                (self._a, parting.a, parting.divergence_a),
-                (self._b, parting.b, parting.divergence_b),
-            ):
-                if step is None and divergence is not None:
-                    raise replay_error(trace, divergence)
         return parting
 
 
@@ -381,6 +382,12 @@ def _wires(trace: TraceReader, kinds: frozenset[str], first: int = 0) -> Iterato
     return (wire for _, wire in trace.objects(start, kinds) if wire[1] >= first)
 
 
+def _numbered(marks: list[DigestMark]) -> Iterator[tuple[tuple[int, int], DigestMark]]:
+    """The digests by position and number there: a recording that ends at the grid has two."""
+    for _, there in groupby(marks, key=lambda mark: mark.position):
+        yield from (((mark.position, number), mark) for number, mark in enumerate(there))
+
+
 def _position(pair: _Pair | None) -> int:
     """Where a pair of facts differs: at the earlier one. Beyond everything if there is no pair."""
     if pair is None:
@@ -402,9 +409,3 @@ def _in_words(parting: Parting) -> str:
     if a.row.trap != b.row.trap:
         return f"the instruction traps in {'a' if a.row.trap else 'b'}, not in the other"
     return "the same instruction has another effect"
-
-
-def _demand(player: Player) -> None:
-    divergence: Divergence | None = player.divergence
-    if divergence is not None:
-        raise replay_error(player.trace, divergence)

@@ -408,6 +408,8 @@ class Machine:
 
     def mark_missing(self, index: int) -> None:
         """The content of page `index` is elsewhere; the first touch returns Exit.MISSING_PAGE."""
+        if not 0 <= index < self.config.ram_size // PAGE_SIZE:
+            raise UsageError(f"there is no page {index} in RAM of {self.config.ram_size // PAGE_SIZE} pages")
         self._lib.vm_set_missing(self._vm, index, 1)
 
     def _take_dirty(self) -> list[int]:

@@ -37,6 +37,8 @@ __all__ = ["explain", "render"]
 
 #: Steps between two looks at which pages were stored to.
 STRETCH = 1 << 16
+#: Steps before the end in which the last change of a register is looked for, one after the other.
+WINDOWS = (1 << 12, 1 << 18, 1 << 64)
 #: Pages whose last writer is looked for, and lines of each kind that `render` shows.
 PAGES = 16
 #: The parts of a digest, as a trace holds them.
@@ -133,6 +135,8 @@ class _Interval:
         self.first = divergence.last_good
         self.last = divergence.position
         self._mark = _start(trace, self.first)
+        final = trace.digests[-1]
+        self._at_end = final.value == divergence.expected and final.position == trace.last_position == self.last
 
     def open(self, position: int) -> Player:
         """A player at `position`."""
@@ -143,6 +147,12 @@ class _Interval:
             player.close()
             raise
         return player
+
+    def digest(self, player: Player) -> Digest:
+        """The digest at the end of the interval. The last one of a trace comes after the events there."""
+        if self._at_end:
+            player.finish()
+        return player.machine.digest()
 
     @staticmethod
     def go(player: Player, position: int) -> bool:
@@ -168,10 +178,10 @@ class _Interval:
 def _explain_digest(trace: TraceReader, divergence: Divergence) -> Divergence:
     interval = _Interval(trace, divergence)
     with interval.open(interval.last) as player:
-        once = player.machine.digest()
+        once = interval.digest(player)
         devices, pages, pages_at = _at_next_checkpoint(interval, player)
     with interval.open(interval.last) as player:
-        twice = player.machine.digest()
+        twice = interval.digest(player)
     if once.value != twice.value or once.value != divergence.actual:
         parting = part(interval.open, interval.open, interval.first, interval.last)
         where = None if parting is None else parting.position
@@ -246,8 +256,8 @@ def _writers(
     interval: _Interval, registers: tuple[str, ...], pages: tuple[int, ...], pages_end: int
 ) -> tuple[Writer, ...]:
     """The replay's last writer of each of these registers and pages in the interval, in order of position."""
-    with interval.open(interval.first) as player:
-        wanted, stores = _last_written(interval, player, set(registers), set(pages[:PAGES]), pages_end)
+    wanted = _last_changes(interval, set(registers))
+    stores = _last_stores(interval, set(pages[:PAGES]), pages_end)
     found: dict[str, Writer] = {}
     names = Names(trace_guest(interval.trace))
     with interval.open(interval.first) as player:
@@ -266,29 +276,37 @@ def _writers(
     return tuple(sorted(found.values(), key=lambda writer: (writer.position, writer.what)))
 
 
-def _last_written(
-    interval: _Interval, player: Player, registers: set[str], pages: set[int], pages_end: int
-) -> tuple[dict[str, int], dict[int, tuple[int, int]]]:
-    """Register → position of the last step that changed it; page → the last stretch in which it was stored to."""
-    machine = player.machine
-    machine.take_changed()
-    log = RegisterLog(machine)
-    stores: dict[int, tuple[int, int]] = {}
-    wanted: dict[str, int] = {}
-    while machine.position < max(interval.last, pages_end):
-        first = machine.position
-        limit = interval.last if first < interval.last else pages_end
-        if not interval.go(player, min(first + STRETCH, limit)):
+def _last_changes(interval: _Interval, registers: set[str]) -> dict[str, int]:
+    """Register → position of the last step in the interval that changed it. Looked for from the end on."""
+    found: dict[str, int] = {}
+    for window in WINDOWS:
+        first = max(interval.first, interval.last - window)
+        if registers <= found.keys():
             break
-        for index in pages & machine.take_changed().keys():
-            stores[index] = first, machine.position
-        if machine.position == interval.last:
-            wanted = {name: at for name, at in log.last_changes().items() if name in registers}
+        with interval.open(first) as player:
+            log = RegisterLog(player.machine)
+            interval.go(player, interval.last)
+            found = {name: at for name, at in log.last_changes().items() if name in registers}
             log.close()
-            if not pages:
+        if first == interval.first:
+            break
+    return found
+
+
+def _last_stores(interval: _Interval, pages: set[int], last: int) -> dict[int, tuple[int, int]]:
+    """Page → the last stretch from the start of the interval to `last` in which it was stored to."""
+    found: dict[int, tuple[int, int]] = {}
+    if not pages:
+        return found
+    with interval.open(interval.first) as player:
+        machine = player.machine
+        machine.take_changed()
+        while machine.position < last:
+            first = machine.position
+            if not interval.go(player, min(first + STRETCH, last)):
                 break
-    log.close()
-    return wanted, stores
+            found.update((index, (first, machine.position)) for index in pages & machine.take_changed().keys())
+    return found
 
 
 def _writer(names: Names, what: str, step: Step) -> Writer:

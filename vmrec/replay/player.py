@@ -118,8 +118,11 @@ class Player:
         self.machine = Machine(self.config, self.guest)
         self._console = console
         self._engine: Engine = engine
-        self._digests = {mark.position: mark for mark in trace.digests}
+        # A trace that ends at the grid has two digests there: before and after the events at its end.
+        self._digests = {mark.position: mark for mark in reversed(trace.digests)}
+        self._last_digest = trace.digests[-1] if trace.digests else None
         self._end = trace.end
+        self._covered = 0
         self._rows: Iterator[list[Any]] | None = None
         self._row_limit = _FAR
         self.divergence: Divergence | None = None
@@ -170,10 +173,7 @@ class Player:
 
     def run(self) -> Divergence | None:
         """Replays to the end of the trace and compares how it ended."""
-        divergence = self.run_to(self.last_position)
-        if divergence is None and self._end is not None and self._end.get("stopped"):
-            divergence = self._finish()
-        return divergence or self._compare_end()
+        return self.run_to(self.last_position) or self.finish() or self._compare_end()
 
     def run_to(self, position: int) -> Divergence | None:
         """Replays until `position` (not beyond the trace) and returns the divergence met, if any.
@@ -182,7 +182,9 @@ class Player:
         """
         if position < self.machine.position:
             raise UsageError(f"the player is at {self.machine.position} and cannot go back to {position}")
-        target = min(position, self.last_position)
+        if position > self._covered:
+            self._covered = self.last_position  # reads the file, which may have grown
+        target = min(position, self._covered)
         while self.divergence is None and self.machine.position < target and not self.machine.stopped:
             self._advance(target)
         return self.divergence
@@ -212,10 +214,10 @@ class Player:
         elif exit_ is Exit.STOPPED and machine.position < self.last_position:
             self._diverge("end", self.last_position, machine.position, f"the machine stopped: {machine.stop_reason}")
 
-    def _finish(self) -> Divergence | None:
-        """The recording ended with the machine's own stop: it must come now, without a further step."""
+    def finish(self) -> Divergence | None:
+        """At the last position: gives the events there, and lets the machine stop itself if it did, without a step."""
         machine = self.machine
-        if not machine.stopped and self._give_events():
+        if self._end is not None and not machine.stopped and self._give_events() and self._end.get("stopped"):
             machine.run(machine.position + 1, engine=self._engine)
             self._compare_outputs()
         return self.divergence
@@ -314,8 +316,8 @@ class Player:
             return self.divergence
         if self._missed_output(_FAR):
             return self.divergence
-        mark = self._digests.get(machine.position)
-        if self._end is not None and mark is not None and machine.position == self.last_position:
+        mark = self._last_digest
+        if self._end is not None and mark is not None and mark.position == machine.position == self.last_position:
             self._compare_digest(mark.value)
         return self.divergence
 

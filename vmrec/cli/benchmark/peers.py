@@ -6,18 +6,18 @@ Unicorn's object is the one that vmrec.machine.cpu makes, before anything is don
 
 from __future__ import annotations
 
+import resource
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
-from vmrec.cli.benchmark.sides import Timing, guest_named
+from vmrec.cli.benchmark.sides import Clock, Timing, guest_named
 from vmrec.machine.board import MachineConfig
 from vmrec.machine.cpu import open_engine
 from vmrec.trace.codec import pack
 
-__all__ = ["NOT_FOR_STOCK", "python_hooks", "qemu", "qemu_program", "qemu_version", "stock_unicorn"]
+__all__ = ["NOT_FOR_STOCK", "children_cpu", "python_hooks", "qemu", "qemu_program", "qemu_version", "stock_unicorn"]
 
 #: Guests that stock Unicorn cannot run, and why.
 NOT_FOR_STOCK = {
@@ -69,16 +69,16 @@ def _open(name: str) -> tuple[Any, bytearray]:
     return unicorn, console
 
 
-def stock_unicorn(name: str) -> Timing:
+def stock_unicorn(name: str, clock: Clock) -> Timing:
     """The guest on stock Unicorn: nothing hooked, counted or recorded; devices are Python callbacks."""
     unicorn, console = _open(name)
-    begin = time.perf_counter()
+    begin = clock()
     unicorn.emu_start(guest_named(name).entry, 0)
-    seconds = time.perf_counter() - begin
+    seconds = clock() - begin
     return Timing(seconds, bytes(console))
 
 
-def python_hooks(name: str, instructions: int) -> tuple[Timing, int]:
+def python_hooks(name: str, instructions: int, clock: Clock) -> tuple[Timing, int]:
     """What a tracer in Python does: a hook for each instruction and access, rows packed as msgpack, 1024 at a time.
 
     Also returns the bytes that it would have written.
@@ -103,10 +103,10 @@ def python_hooks(name: str, instructions: int) -> tuple[Timing, int]:
 
     unicorn.hook_add(_HOOK_CODE, on_code)
     unicorn.hook_add(_HOOK_ACCESS, on_access)
-    begin = time.perf_counter()
+    begin = clock()
     unicorn.emu_start(guest_named(name).entry, 0)
     written += len(pack(rows))
-    seconds = time.perf_counter() - begin
+    seconds = clock() - begin
     return Timing(seconds, bytes(console), executed), written
 
 
@@ -126,8 +126,17 @@ def qemu_version() -> str | None:
     return None
 
 
-def qemu(name: str, folder: Path) -> Timing | str:
-    """The guest recorded by QEMU's rr=record, its start included; a sentence if that cannot be had."""
+def children_cpu() -> float:
+    """CPU seconds of all processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def qemu(name: str, folder: Path, clock: Clock) -> Timing | str:
+    """The guest recorded by QEMU's rr=record, its start included; a reason if that cannot be had.
+
+    `clock`: see `children_cpu`.
+    """
     guest = guest_named(name)
     program = qemu_program(guest.xlen)
     path = shutil.which(program)
@@ -136,15 +145,15 @@ def qemu(name: str, folder: Path) -> Timing | str:
     command = [path, "-machine", "virt", "-bios", "none", "-nographic"]
     if guest.isa == "rv32im":
         command += ["-cpu", "rv32,c=false"]
-    command += ["-icount", f"shift=auto,rr=record,rrfile={folder / 'qemu.rr'}", "-kernel", str(guest.path)]
-    begin = time.perf_counter()
+    command += ["-icount", "shift=auto,rr=record,rrfile=qemu.rr", "-kernel", str(Path(guest.path).resolve())]
+    begin = clock()
     try:
         result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_QEMU_SECONDS_MAX, check=False
+            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=_QEMU_SECONDS_MAX, check=False
         )
     except subprocess.TimeoutExpired:
         return f"{program} did not finish in {_QEMU_SECONDS_MAX} s"
-    seconds = time.perf_counter() - begin
+    seconds = clock() - begin
     if result.returncode:
         return f"{program} ended with {result.returncode}: {result.stderr.decode(errors='replace').strip()[-60:]}"
     return Timing(seconds, result.stdout)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import functools
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,12 @@ from vmrec.replay.player import Player
 from vmrec.trace.reader import TraceReader
 from vmrec.trace.writer import TraceWriter
 
-__all__ = ["Timing", "guest_named", "record", "replay", "run", "run_uncounted"]
+__all__ = ["Clock", "Timing", "guest_named", "record", "replay", "run", "run_uncounted"]
 
 SEED = 1
+
+#: Seconds since whenever: `time.perf_counter`, or `time.process_time` for the CPU time of all threads.
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,14 @@ def _require_good(name: str, ended: Ended) -> None:
         raise MachineError(f"{name} ended with {ended.reason}, exit code {ended.exit_code}, while it was measured")
 
 
-def run(name: str, *, max_insns: int | None = None) -> Timing:
+def run(name: str, clock: Clock, *, max_insns: int | None = None) -> Timing:
     """As `vmrec run`: counted, and nothing written down."""
     console: list[bytes] = []
     with _machine(name) as machine:
         live = LiveRun(machine, _world(), console=console.append, max_insns=max_insns)
-        begin = time.perf_counter()
+        begin = clock()
         ended = live.run()
-        seconds = time.perf_counter() - begin
+        seconds = clock() - begin
     _require_good(name, ended)
     return Timing(seconds, b"".join(console), ended.icount)
 
@@ -69,6 +72,7 @@ def run(name: str, *, max_insns: int | None = None) -> Timing:
 def record(
     name: str,
     path: Path,
+    clock: Clock,
     *,
     max_insns: int | None = None,
     capture: str = "inputs",
@@ -83,10 +87,10 @@ def record(
             machine, _world(script), sink=sink, console=console.append, max_insns=max_insns, capture=capture == "full"
         )
         try:
-            begin = time.perf_counter()
+            begin = clock()
             ended = live.run()
             sink.close(machine, ended)
-            seconds = time.perf_counter() - begin
+            seconds = clock() - begin
         except BaseException:
             sink.abort()
             raise
@@ -94,25 +98,25 @@ def record(
     return Timing(seconds, b"".join(console), ended.icount)
 
 
-def replay(path: Path, *, check_rows: bool = False) -> Timing:
+def replay(path: Path, clock: Clock, *, check_rows: bool = False) -> Timing:
     """As `vmrec replay`, with everything compared that the recording holds; rows only if asked for."""
     console: list[bytes] = []
     with TraceReader(path) as trace, Player(trace, console=console.append, check_rows=check_rows) as player:
-        begin = time.perf_counter()
+        begin = clock()
         divergence = player.run()
-        seconds = time.perf_counter() - begin
+        seconds = clock() - begin
         icount = player.machine.icount
     if divergence is not None:
         raise MachineError(f"a replay diverged while it was measured: {divergence.message}")
     return Timing(seconds, b"".join(console), icount)
 
 
-def run_uncounted(name: str) -> Timing:
+def run_uncounted(name: str, clock: Clock) -> Timing:
     """The engine with our MMU, but nobody counts: the limit for what a run can reach. Only for guests without CSRs."""
     with _machine(name, uncounted=True) as machine:
-        begin = time.perf_counter()
+        begin = clock()
         exit_ = machine.run(2**63)
-        seconds = time.perf_counter() - begin
+        seconds = clock() - begin
         console = console_bytes(machine.take_outputs())
         if exit_ is not Exit.STOPPED or machine.exit_code:
             raise MachineError(f"{name} came back with {exit_.name} while it was measured uncounted")

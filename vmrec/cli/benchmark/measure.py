@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Measures the rows: which runs a row needs, in which order they are made, and what becomes of their times.
+
+Hosts are noisy, so the two sides of a ratio run alternately, several times: a figure is the median of the ratios of
+pairs that ran one after the other. Short guests are repeated until there is something to measure. What the same side
+takes for `hello` (some hundred instructions) is start-up, and taken off.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from vmrec.cli.benchmark import peers, sides
+from vmrec.cli.benchmark.rows import PARTS, ROWS, Figure, Result
+from vmrec.cli.benchmark.sides import Timing, guest_named
+from vmrec.diff.first import Difference, diff
+from vmrec.errors import MachineError
+from vmrec.trace.reader import TraceReader
+
+__all__ = ["SUITE", "Bench", "Plan"]
+
+SUITE = (
+    "loop-reg", "loop-mem", "loop64-mem", "loop-branchy", "loop-mmio", "loop-trap", "loop-fp", "loop-mixed", "loop-smc",
+    "timer-long",
+)  # fmt: skip
+#: Guests whose instructions all run on the engine: the others are the stepper's, which counts for nothing.
+_ENGINE_ONLY = ("loop-reg", "loop-mem", "loop64-mem", "loop-branchy", "loop-fp")
+_STEPPED = "runs on the stepper or needs the time: there is no uncounted limit"
+#: Rounds that a side outside vmrec takes part in, at most: they are slow, and vary less.
+_PEER_ROUNDS_MAX = 3
+_STARTUP_RUNS = (15, 3)  #: inside this process, and with one of its own
+_REPEATS_MAX = 40
+_DISTANCES = {"shortest": 10**8, "longest": 2 * 10**9, "long": 3 * 10**10}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure. `runs`: rounds; `quick`: shorter guests and one round; `long`: what takes minutes as well.
+
+    `cpu`: the clock is the CPU time of all threads.
+    """
+
+    rows: tuple[str, ...] = tuple(ROWS)
+    guests: tuple[str, ...] = SUITE
+    runs: int = 5
+    quick: bool = False
+    long: bool = False
+    cpu: bool = False
+
+    @property
+    def least_seconds(self) -> float:
+        """Short guests are repeated until a sample took this long."""
+        return 0.05 if self.quick else 0.25
+
+    @property
+    def cap(self) -> int | None:
+        """Instructions after which runs are ended that are compared with others of vmrec."""
+        return 50_000_000 if self.quick else None
+
+    @property
+    def full_cap(self) -> int:
+        """Instructions after which full recordings are ended."""
+        return 3_000_000 if self.quick else 20_000_000
+
+
+class Job(NamedTuple):
+    """One side of a ratio: how a guest is run, and how many instructions of it (None: all)."""
+
+    side: str
+    guest: str
+    cap: int | None
+
+
+class Sample(NamedTuple):
+    """Seconds that a job took, start-up apart, and the instructions it executed (None: nobody counted)."""
+
+    seconds: float
+    icount: int | None
+
+
+class Ratio(NamedTuple):
+    """What a row of ratios compares; `capped`: both sides can be ended early."""
+
+    fast: str
+    slow: str
+    capped: bool
+
+
+_RATIOS = {
+    "A": Ratio("record", "run", True),
+    "B": Ratio("record", "uncounted", False),
+    "C": Ratio("record", "stock", False),
+    "D": Ratio("record", "qemu", False),
+    "E": Ratio("replay", "record", True),
+}
+_PEERS = frozenset({"stock", "qemu"})
+
+
+class Bench:
+    """Measures a plan in `folder`, step by step; `results` are there at any time, of what is done so far."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self._folder = folder
+        self._clock = time.process_time if plan.cpu else time.perf_counter
+        self._peer_clock = peers.children_cpu if plan.cpu else time.perf_counter
+        self._samples: dict[Job, list[Sample]] = {}
+        self._consoles: dict[str, bytes] = {}
+        self._failed: dict[Job, str] = {}
+        self._startups: dict[tuple[str, str], float] = {}
+        self._own: dict[str, Result] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}  # guest → bytes of an uncapped inputs recording, instructions
+
+    # ------------------------------------------------------------------------------------------------- the plan
+
+    def steps(self) -> list[tuple[str, Callable[[], None]]]:
+        """Everything that there is to do: what to say about it, and a function that does it."""
+        found: list[tuple[str, Callable[[], None]]] = []
+        for number, job in self._rounds():
+            found.append((f"{job.guest}: {job.side}", partial(self._take, job, number)))
+        for guest in self._full_guests():
+            found.append((f"{guest}: record full", partial(self._full, guest)))
+        own: dict[str, Callable[[], None]] = {
+            "F": self._hooks, "H": self._log, "L": self._diff, "N": self._memory, "O": self._start,
+        }  # fmt: skip
+        found += [(f"row {letter}", own[letter]) for letter in own if letter in self.plan.rows]
+        return found
+
+    def _jobs(self, guest: str) -> list[Job]:
+        """The jobs of one guest in a round, each once, those of a pair near each other."""
+        jobs: dict[Job, None] = {}
+        for letter, ratio in _RATIOS.items():
+            if letter in self.plan.rows and not self._excluded(letter, guest):
+                cap = self.plan.cap if ratio.capped else None
+                jobs.update({Job(ratio.fast, guest, cap): None, Job(ratio.slow, guest, cap): None})
+        return list(jobs)
+
+    def _rounds(self) -> Iterator[tuple[int, Job]]:
+        for number in range(self.plan.runs):
+            for guest in self.plan.guests:
+                jobs = self._jobs(guest)
+                turn = number % max(len(jobs), 1)
+                for job in jobs[turn:] + jobs[:turn]:
+                    if job.side not in _PEERS or number < _PEER_ROUNDS_MAX:
+                        yield number, job
+
+    def _excluded(self, letter: str, guest: str) -> str | None:
+        """Why a row does not hold for a guest."""
+        if letter == "B" and guest not in _ENGINE_ONLY:
+            return _STEPPED
+        if letter == "C":
+            return peers.NOT_FOR_STOCK.get(guest)
+        return None
+
+    def _full_guests(self) -> Sequence[str]:
+        if {"E", "G"} & set(self.plan.rows):
+            return self.plan.guests
+        return ("loop-mem",) if "F" in self.plan.rows else ()
+
+    # ------------------------------------------------------------------------------------------- one job, timed
+
+    def _take(self, job: Job, number: int) -> None:
+        """Adds a sample of `job`: of round `number`, so that it meets its partner of the same round."""
+        if job in self._failed:
+            return
+        startup = self._startup(job.side, job.guest)
+        timings: list[Timing] = []
+        while not timings or (
+            sum(timing.seconds for timing in timings) < self.plan.least_seconds and len(timings) < _REPEATS_MAX
+        ):
+            timing = self._once(job)
+            if isinstance(timing, str):
+                self._failed[job] = timing
+                return
+            timings.append(timing)
+        if job.cap is None:
+            expected = self._consoles.setdefault(job.guest, timings[0].console)
+            if timings[0].console != expected:
+                self._failed[job] = f"prints something else there: {timings[0].console[-40:]!r}"
+                return
+        seconds = statistics.median(timing.seconds for timing in timings) - startup
+        samples = self._samples.setdefault(job, [])
+        assert len(samples) == number
+        samples.append(Sample(max(seconds, 1e-6), timings[0].icount))
+
+    def _once(self, job: Job) -> Timing | str:
+        path = self._folder / f"{job.guest}-{job.cap}.vmrec"
+        match job.side:
+            case "run":
+                return sides.run(job.guest, self._clock, max_insns=job.cap)
+            case "record":
+                return self._record(job, path)
+            case "replay":
+                if not path.exists():
+                    self._record(job, path)
+                return sides.replay(path, self._clock)
+            case "uncounted":
+                return sides.run_uncounted(job.guest, self._clock)
+            case "stock":
+                return peers.stock_unicorn(job.guest, self._clock)
+            case _:
+                return peers.qemu(job.guest, self._folder, self._peer_clock)
+
+    def _record(self, job: Job, path: Path) -> Timing:
+        timing = sides.record(job.guest, path, self._clock, max_insns=job.cap)
+        if job.cap is None and timing.icount:
+            self._sizes[job.guest] = path.stat().st_size, timing.icount
+        return timing
+
+    def _startup(self, side: str, guest: str) -> float:
+        """Seconds that `side` takes for a guest that does nothing."""
+        wide = side == "qemu" and guest_named(guest).xlen == 64
+        key = (side, "lrsc64" if wide else "hello")  # the shortest that there is for that width
+        if key not in self._startups:
+            found = [self._once(Job(side, key[1], None)) for _ in range(_STARTUP_RUNS[side == "qemu"])]
+            self._startups[key] = statistics.median(
+                0.0 if isinstance(timing, str) else timing.seconds for timing in found
+            )
+        return self._startups[key]
+
+    # ------------------------------------------------------------------------------------------------- results
+
+    def results(self) -> list[Result]:
+        """What is known so far, in the order of the rows."""
+        found = []
+        for letter in self.plan.rows:
+            result = self._ratios(letter) if letter in _RATIOS else Result(ROWS[letter])
+            found.append(self._own.get(letter, result))
+            found += [self._own[part] for part in PARTS if part in self._own and PARTS[part].letter == letter]
+        return found
+
+    def _ratios(self, letter: str) -> Result:
+        result = Result(ROWS[letter])
+        ratio = _RATIOS[letter]
+        cap = self.plan.cap if ratio.capped else None
+        for guest in self.plan.guests:
+            fast, slow = Job(ratio.fast, guest, cap), Job(ratio.slow, guest, cap)
+            reason = self._excluded(letter, guest) or self._failed.get(fast) or self._failed.get(slow)
+            pairs = list(zip(self._samples.get(fast, ()), self._samples.get(slow, ()), strict=False))
+            if reason or not pairs:
+                result.missing.append((guest, reason or "not reached"))
+                continue
+            values = [other.seconds / one.seconds for one, other in pairs]
+            icount = next((sample.icount for pair in pairs for sample in pair if sample.icount), 0)
+            speeds = [icount / statistics.median(pair[side].seconds for pair in pairs) / 1e6 for side in (0, 1)]
+            detail = f"{_number(speeds[0])} : {_number(speeds[1])} M/s"
+            result.figures.append(Figure(guest, values, result.row.bounds_of(guest), detail=detail))
+        return result
+
+    def _add(self, name: str, figure: str, values: Sequence[float], digits: int = 2, detail: str = "") -> None:
+        """Adds a figure to the row or part `name`, unless nobody asked for it."""
+        row = PARTS.get(name) or ROWS[name]
+        if row.letter in self.plan.rows:
+            result = self._own.setdefault(name, Result(row))
+            result.figures.append(Figure(figure, values, row.bounds_of(figure), digits, detail))
+
+    # ------------------------------------------------------------------------------------------- full recordings
+
+    def _full(self, guest: str) -> None:
+        """Records a guest in full, and replays that with and without looking at the rows."""
+        path = self._folder / "full.vmrec"
+        recorded, free, checked = [], [], []
+        icount = size = 0
+        for _ in range(1 if self.plan.quick else min(self.plan.runs, 3)):
+            timing = sides.record(guest, path, self._clock, max_insns=self.plan.full_cap, capture="full")
+            icount, size = timing.icount or 1, path.stat().st_size
+            recorded.append(timing.seconds)
+            if "E" in self.plan.rows:
+                free.append(sides.replay(path, self._clock).seconds)
+                checked.append(sides.replay(path, self._clock, check_rows=True).seconds)
+        if guest in self.plan.guests:
+            self._add("G", guest, [size / icount], detail=f"{_number(icount / 1e6)} M insns, {_number(size / 1e6)} MB")
+            self._add_replays("E full", guest, icount, recorded, free)
+            self._add_replays("E rows", guest, icount, recorded, checked)
+        if guest == "loop-mem":
+            values = [icount / seconds / 1e6 for seconds in recorded]
+            self._add("F", "loop-mem", values, 1, f"{_number(size / 1e6)} MB of {_number(icount / 1e6)} M insns")
+        path.unlink()
+
+    def _add_replays(
+        self, part: str, guest: str, icount: int, recorded: Sequence[float], replayed: Sequence[float]
+    ) -> None:
+        values = [one / other for one, other in zip(recorded, replayed, strict=False)]
+        if values:
+            speeds = [icount / statistics.median(seconds) / 1e6 for seconds in (replayed, recorded)]
+            self._add(part, guest, values, detail=f"{_number(speeds[0])} : {_number(speeds[1])} M/s")
+
+    def _hooks(self) -> None:
+        """Row F's second figure: what a tracer in Python reaches on the same loop."""
+        speeds = []
+        for _ in range(1 if self.plan.quick else 3):
+            timing, _ = peers.python_hooks("loop-mem", 200_000, self._clock)
+            speeds.append((timing.icount or 1) / timing.seconds / 1e6)
+        own = self._own["F"].figures[0].value
+        detail = f"hooks and msgpack: {statistics.median(speeds):.2f} M insn/s"
+        self._add("F", "/ Python", [own / speed for speed in speeds], 1, detail)
+
+    # --------------------------------------------------------------------------------------- sizes, diff, memory
+
+    def _log(self) -> None:
+        """The whole file, header and digests and checkpoints included."""
+        if "timer-long" not in self._sizes:
+            self._record(Job("record", "timer-long", None), self._folder / "timer-long-None.vmrec")
+        size, icount = self._sizes["timer-long"]
+        self._add("H", "timer-long", [8 * size / icount], 4, f"{size} bytes, {_number(icount / 1e6)} M insns")
+
+    def _diff(self) -> None:
+        """Two recordings of one guest; in the second a byte comes in that the guest never looks at.
+
+        So there is one difference, and everything from there on must be executed to know that nothing else differs.
+        """
+        lengths = [10**7] if self.plan.quick else [10**8]
+        lengths += [10**9] if self.plan.long else []
+        for length in lengths:
+            a, b = self._folder / "a.vmrec", self._folder / "b.vmrec"
+            sides.record("timer-long", a, self._clock, max_insns=length)
+            for name, position in (("early", length // 100), ("late", length // 10 * 9)):
+                sides.record("timer-long", b, self._clock, max_insns=length, script=((position, b"x"),))
+                with TraceReader(a) as one, TraceReader(b) as other:
+                    begin = self._clock()
+                    found = diff(one, other)
+                    seconds = self._clock() - begin
+                if not isinstance(found, Difference):
+                    raise MachineError("two recordings that differ in an event were said to be the same")
+                self._add("L", f"10^{len(str(length)) - 1}, {name}", [seconds], detail=f"an event at {position}")
+
+    def _memory(self) -> None:
+        """Of `vmrec record` in a process of its own: the most that was resident at any time."""
+        names = ["shortest", "longest"] + (["long"] if self.plan.long else [])
+        if self.plan.quick:
+            names = names[:1]
+        found = []
+        for name in names:
+            length = _DISTANCES[name]
+            found.append(self._resident(length))
+            self._add("N", f"{_number(length / 1e6)} M insns", [found[-1] / 1e6], 0)
+        if len(found) > 1:
+            self._add("N", "growth", [found[-1] / found[0]])
+
+    def _resident(self, length: int) -> int:
+        program = (
+            "import sys; from vmrec.cli.main import main; status = main(sys.argv[1:])\n"
+            "with open('/proc/self/status') as file:\n"
+            "    print(next(line.split()[1] for line in file if line.startswith('VmHWM')))\n"
+            "sys.exit(status)"
+        )
+        path = str(self._folder / "memory.vmrec")
+        arguments = ["record", "forever", "--force", "--capture", "inputs", "--max-insns", str(length), "-o", path]
+        result = subprocess.run(
+            [sys.executable, "-c", program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        if result.returncode:
+            raise MachineError(f"`vmrec record` failed while it was measured: {result.stderr.decode()[-200:]}")
+        return int(result.stdout.split()[-1]) * 1024
+
+    # ------------------------------------------------------------------------------------------------- start-up
+
+    def _start(self) -> None:
+        command = [sys.executable, "-m", "vmrec", "--version"]
+        values = list(_repeated(9, lambda: subprocess.run(command, stdout=subprocess.DEVNULL, check=True)))
+        self._add("O", "--version", [1e3 * seconds for seconds in values[1:]], 0)
+        path = self._folder / "open.vmrec"
+        sides.record("loop-mem", path, self._clock, max_insns=self.plan.full_cap, capture="full")
+        values = list(_repeated(9, lambda: _open(path)))
+        size = _number(path.stat().st_size / 1e6)
+        self._add("O", "open", [1e3 * seconds for seconds in values[1:]], 1, f"a recording of {size} MB")
+        path.unlink()
+
+
+def _repeated(times: int, function: Callable[[], object]) -> Iterable[float]:
+    for _ in range(times):
+        begin = time.perf_counter()
+        function()
+        yield time.perf_counter() - begin
+
+
+def _open(path: Path) -> None:
+    """What every verb does first: header, length, end, and where digests and checkpoints are."""
+    with TraceReader(path) as trace:
+        _ = trace.last_position, trace.end, trace.digests, trace.checkpoints
+
+
+def _number(value: float) -> str:
+    """Three digits or so: 1602, 41.3, 0.82."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
