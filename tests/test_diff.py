@@ -120,7 +120,7 @@ def test_a_good_and_a_bad_run_of_the_race(make: Make) -> None:
     good = make("race", chaos=1)
     assert good.end is not None
     assert good.end["exit_code"] == 0
-    bad = next(trace for seed in range(2, 64) if (trace := make("race", chaos=seed)).end["exit_code"] == 1)  # type: ignore[index]
+    bad = next(trace for seed in range(2, 64) if (trace := make("race", chaos=seed)).end["exit_code"] == 1)
     found = differ(good, bad)
 
     assert found.kind == "step"
@@ -151,7 +151,7 @@ def test_the_first_step_is_found_exactly(guest: str, seeds: tuple[int, int], mak
         parting = part(opener(a), opener(b), 0, last, same_ram=same_ram, context=2)
         assert isinstance(parting, Parting)
         assert parting.position == found.position
-        assert (parting.a, parting.b) == (found.parting.a, found.parting.b)  # type: ignore[union-attr]
+        assert (parting.a, parting.b) == (found.parting.a, found.parting.b)
         assert parting.registers == found.registers
 
 
@@ -275,7 +275,7 @@ def test_one_is_the_beginning_of_the_other(limit: int, capture: str, make: Make)
     assert (found.kind, found.position, found.parting, found.cause) == ("length", limit, None, None)
     assert "b ends here (max-insns)" in found.message
     assert found.compared.lengths == (whole.last_position, limit)
-    assert "a ends here" in diff(cut, whole).message  # type: ignore[union-attr]
+    assert "a ends here" in diff(cut, whole).message
 
 
 def test_a_shorter_recording_that_differs(make: Make) -> None:

@@ -81,19 +81,22 @@ class Columns:
     @classmethod
     def unpack(cls, columns: Mapping[str, Any]) -> Columns:
         """Checks and decodes what a trace holds. Raises UsageError with a sentence if it is not what it should be."""
-        lib, ffi = open_core()
-        counts = [columns.get(name) for name in ("known", "definitions", "blocks", "accesses")]
-        if not all(type(count) is int and 0 <= count <= ROWS_MAX for count in counts):
-            raise UsageError(f"rows whose counts are missing or beyond {ROWS_MAX}")
-        known, definitions, blocks, accesses = counts
+        blocks, accesses = _count(columns, "blocks"), _count(columns, "accesses")
         return cls(
-            _definitions(columns, known, definitions),
+            _definitions(columns, _count(columns, "known"), _count(columns, "definitions")),
             blocks,
             accesses,
             _column(columns, "ids", blocks, 4),
             _column(columns, "addresses", accesses, 8, delta=True),
             _column(columns, "values", accesses, 8),
         )
+
+
+def _count(columns: Mapping[str, Any], name: str) -> int:
+    count = columns.get(name)
+    if type(count) is not int or not 0 <= count <= ROWS_MAX:
+        raise UsageError(f"rows whose number of {name} is missing or beyond {ROWS_MAX}")
+    return count
 
 
 def _column(columns: Mapping[str, Any], name: str, count: int, width: int, *, delta: bool = False) -> Any:

@@ -20,7 +20,16 @@ from typing import Any, NamedTuple, overload
 from vmrec.errors import TraceError
 from vmrec.events import Event, Output, from_wire
 from vmrec.trace.codec import Malformed, decompress, unpack_stream
-from vmrec.trace.frames import ByteSource, CutShort, Damaged, FrameInfo, FrameTable, packed_frame, read_frame, zstd_length
+from vmrec.trace.frames import (
+    ByteSource,
+    CutShort,
+    Damaged,
+    FrameInfo,
+    FrameTable,
+    packed_frame,
+    read_frame,
+    zstd_length,
+)
 from vmrec.trace.layout import MAX_PAGES, PAGE_SIZE, RECORD_KINDS, ZSTD_MAGIC
 from vmrec.trace.objects import INDEXED_KINDS, CheckpointMark, DigestMark, Index, Order, TooNew, check
 
