@@ -12,7 +12,6 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-import vmrec
 from vmrec.cli.output import coloured, plural, quantity, write
 from vmrec.errors import MachineError
 from vmrec.guest.symbols import Symbols
@@ -123,7 +122,7 @@ def _type(line: str, folder: Path, expected: int = 0) -> None:
     write("\n" + (f"\033[1m{shown}\033[0m" if coloured(sys.stdout) else shown))
     sys.stdout.flush()
     environment = {name: value for name, value in os.environ.items() if name != "VMREC_DIR"}
-    places = [str(Path(vmrec.__file__).parents[1]), *filter(None, [environment.get("PYTHONPATH")])]
+    places = [str(Path(__file__).parents[2]), *filter(None, [environment.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-m", "vmrec", *shlex.split(line)[1:]],
         cwd=folder,

@@ -16,6 +16,7 @@ from vmrec.cli.replaying import agreement, divergence_text, explained, play, rep
 from vmrec.errors import UsageError
 from vmrec.replay.divergence import Divergence
 from vmrec.replay.player import Player
+from vmrec.replay.rows import player_from
 from vmrec.trace.reader import TraceReader
 from vmrec.trace.recovery import ChainReport, Damage, DamageKind, verify_chain
 
@@ -36,8 +37,8 @@ def command(
     """Check that a recording is whole, byte for byte, and that it replays exactly.
 
     Every frame is checked against the chain of hashes, and what is damaged is named by its frame. Then the recording
-    is replayed: outputs, digests and captured rows are compared. Of a torn recording (its recorder was killed, or is
-    at work) the good part is replayed.
+    is replayed: outputs, digests and captured rows are compared, and each checkpoint with its digest. Of a torn
+    recording (its recorder was killed, or is at work) the good part is replayed.
 
     Exit status: 0 if all is well, 1 if the replay diverged, 2 if the file is damaged or not the one that H names.
 
@@ -62,6 +63,9 @@ def command(
             if divergence is not None:
                 divergence = explained(reader, divergence)
                 text = divergence_text(reader, divergence)
+            else:
+                for mark in reader.checkpoints:
+                    player_from(reader, mark).close()
     if json:
         print_json("verify", _fields(path, chain, found, divergence))
     else:
