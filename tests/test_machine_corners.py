@@ -256,3 +256,16 @@ def test_a_tohost_that_cannot_be_one_is_ignored(place: int) -> None:
     with boot(code, "rv64im", x={8: RAM_BASE + min(place, RAM_SIZE_MIN - 4) & ~3}, tohost=RAM_BASE + place) as machine:
         machine.run(5000)
         assert machine.stop_reason != "poweroff"
+
+
+def test_a_closed_machine_is_an_error_and_not_freed_memory() -> None:
+    """A generator that ends its capture late may come after the machine was closed."""
+    machine = boot(assemble(encode("jal")))
+    machine.start_capture()
+    machine.close()
+
+    machine.stop_capture()
+    machine.close()
+    assert "closed" in repr(machine)
+    with pytest.raises((AttributeError, TypeError)):
+        machine.run(10)

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from vmrec.cli.options import JsonOption
-from vmrec.cli.output import note, plural, print_json, size
+from vmrec.cli.output import columns, note, plural, print_json, quantity
 from vmrec.cli.paths import complete_trace, trace_path
-from vmrec.cli.verify import damage_fields
+from vmrec.cli.verify import damage_fields, damage_lines
 from vmrec.trace.recovery import repair
 
 
@@ -53,10 +53,7 @@ def command(
             },
         )
         return 0
-    if found.damage is None:
-        note(f"{path}: nothing is wrong with it.")
-    else:
-        note(f"{path}: {found.damage.reason} (frame {found.damage.frame}, byte {found.damage.offset}).")
-    saved = f"{found.good} of {plural(found.frames, 'frame')}, {size(found.good_bytes)}"
-    note(f"{output}: saved {saved}, up to position {found.last_position}.")
+    chain = [("chain", "whole")] if found.damage is None else damage_lines(found.damage)
+    good = f"{found.good} of {plural(found.frames, 'frame')}, up to position {quantity(found.last_position)}"
+    note(columns([("recording", str(path)), *chain, ("saved", good), ("as", str(output))]))
     return 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -95,6 +96,13 @@ def damage_fields(damage: Damage | None) -> dict[str, Any] | None:
     return {"kind": damage.kind.value, "frame": damage.frame, "offset": damage.offset, "reason": damage.reason}
 
 
+def damage_lines(damage: Damage) -> list[tuple[str, str]]:
+    """What is wrong, for people."""
+    what = f"damaged: {damage.kind.value}, frame {damage.frame}, byte {damage.offset}"
+    reason = textwrap.wrap(damage.reason, 68, break_long_words=False, break_on_hyphens=False)
+    return [("chain", what), *(("", line) for line in reason)]
+
+
 def _fields(
     path: Path, chain: ChainReport, found: dict[str, Any] | None, divergence: Divergence | None
 ) -> dict[str, Any]:
@@ -123,8 +131,7 @@ def _file_text(path: Path, chain: ChainReport, found: dict[str, Any] | None) -> 
         lines.append(("chain", f"whole, {plural(chain.frames, 'frame')}{state}"))
     else:
         lines += [
-            ("chain", f"damaged: {damage.kind.value}, frame {damage.frame}, byte {damage.offset}"),
-            ("", damage.reason),
+            *damage_lines(damage),
             ("good", f"{plural(chain.good, 'frame')}, up to position {quantity(chain.last_position)}"),
         ]
     if found is None:

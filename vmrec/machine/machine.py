@@ -130,14 +130,14 @@ class Machine:
         self._engine, handle = open_engine(profile.xlen)
         error = self._ffi.new("const char **")
         create = self._lib.vm_create_uncounted if uncounted else self._lib.vm_create
-        self._vm = create(handle, profile.xlen, profile_bits(profile), config.ram_size, error)
+        self._vm: Any = create(handle, profile.xlen, profile_bits(profile), config.ram_size, error)
         if self._vm == self._ffi.NULL:
             raise MachineError(f"the machine could not be made: {self._ffi.string(error[0]).decode()}")
         self._finalizer = weakref.finalize(self, self._lib.vm_destroy, self._vm)
         self._vm.stepped_time = config.time_rule == "stepped"
         self._vm.rtc_base = config.rtc_base_ns
         self._vm.tohost = _tohost(config, guest)
-        self._ram = self._ffi.buffer(self._lib.vm_ram(self._vm), config.ram_size)
+        self._ram: Any = self._ffi.buffer(self._lib.vm_ram(self._vm), config.ram_size)
         self._tree = PageTree(config.ram_size // PAGE_SIZE)
         self._chain = OutputChain()
         self._changed: dict[int, bytes] = {}
@@ -160,8 +160,10 @@ class Machine:
                 self._lib.vm_host_wrote(self._vm, index)
 
     def close(self) -> None:
-        """Gives RAM and engine back; the machine must not be used afterwards."""
+        """Gives RAM and engine back; any use afterwards but another close, or an end of capture, raises an error."""
         self._finalizer()
+        self._vm = None
+        self._ram = memoryview(b"")
 
     def __enter__(self) -> Self:
         return self
@@ -172,6 +174,8 @@ class Machine:
         self.close()
 
     def __repr__(self) -> str:
+        if self._vm is None:
+            return f"<Machine {self.config.isa} {self.guest.name} closed>"
         return f"<Machine {self.config.isa} {self.guest.name} position {self.position} pc {self.pc:#x}>"
 
     # --- where it is ---
@@ -511,7 +515,8 @@ class Machine:
 
     def stop_capture(self) -> None:
         """Ends capture or check mode; rows that were not taken are lost."""
-        self._lib.vm_capture_stop(self._vm)
+        if self._vm is not None:
+            self._lib.vm_capture_stop(self._vm)
 
     def take_captured(self, *, close: bool = False, fresh: bool = False) -> Captured | None:
         """The rows of all blocks that ended since the last call; None if there are none.

@@ -103,7 +103,8 @@ def _column(columns: Mapping[str, Any], name: str, count: int, width: int, *, de
     """One column of `count` numbers as a C array; see native/capture.c for its form on disk."""
     lib, ffi = open_core()
     column = columns.get(name)
-    array = ffi.new("uint32_t[]" if width == 4 else "uint64_t[]", count)
+    new = ffi.new_allocator(should_clear_after_alloc=False)  # every number is written below
+    array = new("uint32_t[]" if width == 4 else "uint64_t[]", count)
     if type(column) is not bytes or lib.column_decode(
         column, len(column), ffi.cast("uint8_t *", array), count, width, delta
     ):

@@ -91,35 +91,47 @@ size_t column_encode(const uint8_t *in, uint8_t *out, size_t count, uint32_t wid
     return delta ? encode(in, out, count, 8, 1) : encode(in, out, count, 8, 0);
 }
 
-static void add_plane(uint64_t *numbers, size_t count, uint32_t shift, const uint8_t *in)
+/* Where each plane begins (NULL: all its bytes alike, then they are in *constant). -1 if the column is not whole. */
+static int find_planes(const uint8_t *in, size_t length, size_t count, uint32_t width, const uint8_t **planes,
+                       uint64_t *constant)
 {
-    for (size_t i = 0; i < count; i++)
-        numbers[i] |= (uint64_t)in[i] << shift;
+    const uint8_t *end = in + length;
+    *constant = 0;
+    for (uint32_t byte = 0; byte < width; byte++) {
+        if (end - in < 2 && !(end - in == 1 && count == 0))
+            return -1;
+        size_t size = *in == 1 ? count : 1;
+        if (*in > 1 || (size_t)(end - in) - 1 < size)
+            return -1;
+        planes[byte] = *in == 1 ? in + 1 : NULL;
+        if (!planes[byte])
+            *constant |= (uint64_t)in[1] << (8 * byte);
+        in += 1 + size;
+    }
+    return in == end ? 0 : -1;
 }
 
 int column_decode(const uint8_t *in, size_t length, uint8_t *out, size_t count, uint32_t width, int delta)
 {
-    uint64_t *numbers = calloc(count + 1, sizeof *numbers), constant = 0, previous = 0;
-    const uint8_t *end = in + length;
-    int bad = !numbers;
-    for (uint32_t shift = 0; !bad && shift < 8 * width; shift += 8) {
-        size_t size = end - in >= 1 && *in ? count : 1;
-        bad = end - in < 1 || *in > 1 || (size_t)(end - in) - 1 < size;
-        if (bad)
-            break;
-        if (*in++)
-            add_plane(numbers, count, shift, in);
-        else
-            constant |= (uint64_t)*in << shift;
-        in += size;
+    const uint8_t *planes[8];
+    uint64_t constant, previous = 0, numbers[COLUMN_CHUNK];
+    if (find_planes(in, length, count, width, planes, &constant))
+        return -1;
+    for (size_t start = 0; start < count; start += COLUMN_CHUNK) {
+        size_t some = count - start < COLUMN_CHUNK ? count - start : COLUMN_CHUNK;
+        for (size_t i = 0; i < some; i++)
+            numbers[i] = constant;
+        for (uint32_t byte = 0; byte < width; byte++)
+            if (planes[byte])
+                for (size_t i = 0; i < some; i++)
+                    numbers[i] |= (uint64_t)planes[byte][start + i] << (8 * byte);
+        if (delta)
+            for (size_t i = 0; i < some; i++)
+                numbers[i] = previous += numbers[i];
+        for (size_t i = 0; i < some; i++)
+            memcpy(out + (start + i) * width, &numbers[i], width);
     }
-    for (size_t i = 0; !bad && i < count; i++) {
-        uint64_t value = (numbers[i] | constant) + (delta ? previous : 0);
-        previous = value;
-        memcpy(out + i * width, &value, width);
-    }
-    free(numbers);
-    return bad || in != end ? -1 : 0;
+    return 0;
 }
 
 /* --- the dictionary of blocks ------------------------------------------------------------------------------------- */
@@ -451,14 +463,6 @@ void vm_check_forget(vm_t *vm)
     forget_dictionary(&vm->in->capture);
 }
 
-static const void *keep(uint64_t **copy, const void *from, size_t length)
-{
-    free(*copy);
-    *copy = room(length + 8, 1);
-    memcpy(*copy, from, length);
-    return *copy;
-}
-
 int vm_check_begin(vm_t *vm, const uint32_t *ids, size_t blocks, const uint64_t *addresses, const uint64_t *values,
                    size_t accesses)
 {
@@ -466,9 +470,9 @@ int vm_check_begin(vm_t *vm, const uint32_t *ids, size_t blocks, const uint64_t 
     for (size_t i = 0; i < blocks; i++)
         if (ids[i] >= c->def_count)
             return -1;
-    c->want_ids = keep(&c->copies[0], ids, blocks * sizeof *ids);
-    c->want_addresses = keep(&c->copies[1], addresses, accesses * sizeof *addresses);
-    c->want_values = keep(&c->copies[2], values, accesses * sizeof *values);
+    c->want_ids = ids;
+    c->want_addresses = addresses;
+    c->want_values = values;
     c->want_blocks = blocks;
     c->want_accesses = accesses;
     c->next_block = c->next_access = 0;
@@ -504,6 +508,4 @@ void capture_destroy(vm_t *vm)
     free(c->table);
     free(c->code.data);
     free(c->out.data);
-    for (int i = 0; i < 3; i++)
-        free(c->copies[i]);
 }

@@ -124,7 +124,6 @@ typedef struct capture {
     const uint32_t *want_ids;
     const uint64_t *want_addresses, *want_values;
     size_t want_blocks, want_accesses, next_block, next_access;
-    uint64_t *copies[3];
     check_result result;
     int diverged;
 } capture_t;

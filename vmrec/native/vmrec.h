@@ -216,7 +216,8 @@ void vm_capture_stop(vm_t *vm);
 /* A msgpack map of the committed columns covering [*first, *last), or NULL if there is none. */
 const uint8_t *vm_capture_take(vm_t *vm, int close, int reset_dictionary, size_t *length, uint64_t *first,
                                uint64_t *last);
-/* Check mode: the next run's rows are compared with these. Definitions are given one by one. */
+/* Check mode: the next run's rows are compared with these, which must stay until vm_check_end. Definitions are given
+ * one by one. */
 int vm_check_define(vm_t *vm, uint32_t id, uint64_t pc, uint32_t steps, uint32_t trap, const uint8_t *code,
                     uint32_t length);
 void vm_check_forget(vm_t *vm);

@@ -125,6 +125,7 @@ class Player:
         self._covered = 0
         self._rows: Iterator[list[Any]] | None = None
         self._row_limit = _FAR
+        self._columns: Columns | None = None
         self.divergence: Divergence | None = None
         self.last_good = 0
         self.compared = 0  # outputs and digests that agreed
@@ -347,6 +348,7 @@ class Player:
                 lib.vm_check_forget(vm)
             if lib.vm_check_define(vm, number, block.pc, block.steps, block.trap, block.code, len(block.code)):
                 raise TraceError(self.trace.path, None, f"rows at position {obj[1]}: block {number} out of order")
+        self._columns = columns  # the native core reads from them
         if lib.vm_check_begin(
             vm, columns.ids, columns.blocks, columns.addresses, columns.values, columns.accesses
         ):

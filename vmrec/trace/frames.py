@@ -120,7 +120,11 @@ class ByteSource:
         self.size = os.fstat(self._file.fileno()).st_size
 
     def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset`; fewer at the end of the file. Raises Damaged if the disk fails."""
+        """Up to `size` bytes from `offset`; fewer at the end of the file. Raises Damaged if the disk fails.
+
+        An `offset` before the file, where the end of a short one may be looked for, means its beginning.
+        """
+        offset = max(offset, 0)
         try:
             return os.pread(self._file.fileno(), max(0, min(size, self.size - offset)), offset)
         except OSError as error:
