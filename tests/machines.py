@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from vmrec.events import Entropy
 from vmrec.guest.elf import Guest, Segment, load_guest
 from vmrec.isa.instructions import Instruction
-from vmrec.isa.profiles import PROFILES, matches, profile
+from vmrec.isa.profiles import matches, profile
 from vmrec.isa.registers import CSR_NUMBERS
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, RAM_SIZE_MIN, MachineConfig
 from vmrec.machine.machine import Captured, Engine, Exit, Machine
@@ -289,9 +289,3 @@ def words_of(row: Instruction, isa: str, operands: Iterable[int]) -> list[int]:
     full = 0xFFFF_FFFF if row.length == 4 else 0xFFFF
     words = (row.match | bits & ~row.mask & full for bits in operands)
     return [word for word in words if matches(profile(isa), word) is row]
-
-
-__all__ = [
-    "ENGINES", "FIXED", "Choices", "GUESTS", "MSTATUS_FS", "NONE", "PROFILES", "Run", "answer", "assemble", "boot", "csr",
-    "differences", "encode", "guest", "image", "little", "row_of", "same", "shipped", "words_of",
-]  # fmt: skip

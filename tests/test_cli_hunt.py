@@ -245,7 +245,7 @@ def test_what_makes_a_run_bad_can_be_chosen(tmp_path: Path) -> None:
     assert report["bad"]["because"] == "reason==max-insns"
     assert report["bad"]["icount"] == 20_000
     assert report["until"] == ["reason==max-insns", "console~nothing"]
-    default = vmrec("hunt", "nowhere", "--chaos", "1..2", "--json", cwd=tmp_path, status=1).json
+    default = vmrec("hunt", "wfi-forever", "--chaos", "1..2", "--json", cwd=tmp_path, status=1).json
     assert default["bad"]["because"] == "reason!=poweroff"
 
 

@@ -191,6 +191,8 @@ def test_exit_status_is_ours_or_the_guests(tmp_path: Path) -> None:
         vmrec(verb, "hello", "--exit-code", "guest", cwd=tmp_path, status=0)
         done = vmrec(verb, "forever", "--max-insns", 1000, "--exit-code", "guest", cwd=tmp_path, status=2)
         assert "the guest gave none; the run ended with max-insns" in done.err
+        vmrec(verb, "wfi-forever", "--exit-code", "guest", cwd=tmp_path, status=2)
+        vmrec(verb, "nowhere", "--exit-code", "guest", cwd=tmp_path, status=1)  # a dead end
 
 
 @pytest.mark.parametrize(

@@ -172,8 +172,8 @@ def test_a_changed_device_saves_differently(machine: Machine, address: int, size
 def test_what_is_refused_changes_nothing(machine: Machine) -> None:
     holes = [0, 0xFFF, 0x10_2000, 0x201_0000, 0x1000_0100, 0x1020_1000, 0x4000_0000, 0x7FFF_FFFF, 0xFFFF_FFFF, NONE - 7]
     crossing = [(base + size - 2, 4) for base, size in WINDOWS.items()]
-    wrong = [(CLINT, 1), (CLINT + 2, 4), (MTIMECMP + 4, 8), (PLIC, 1), (PLIC + 2, 4), (THRESHOLD, 8), (RTC, 8), (RTC + 1, 4),
-             (ENTROPY, 1), (ENTROPY, 8), (FINISHER, 1), (FINISHER + 1, 2), (FINISHER, 8)]  # fmt: skip
+    wrong = [(CLINT, 1), (CLINT + 2, 4), (MTIMECMP + 4, 8), (PLIC, 1), (PLIC + 2, 4), (THRESHOLD, 8), (RTC, 8)]
+    wrong += [(RTC + 1, 4), (ENTROPY, 1), (ENTROPY, 8), (FINISHER, 1), (FINISHER + 1, 2), (FINISHER, 8)]
     before = machine.state()
     for address, size in [(hole, 4) for hole in holes] + crossing + wrong:
         assert machine.bus_read(address, size) is None, hex(address)
@@ -185,7 +185,9 @@ def test_what_is_refused_changes_nothing(machine: Machine) -> None:
 @pytest.mark.parametrize("isa", ["rv32im", "rv64gc"])
 def test_a_refused_access_is_an_access_fault(isa: str) -> None:
     for name, cause in (("lb", 5), ("sb", 7)):
-        with boot(assemble(encode(name, rs1=8, rs2=5), *[0] * 7, encode("jal")), isa, x={8: PLIC}, mtvec=RAM_BASE + 16) as it:
+        with boot(
+            assemble(encode(name, rs1=8, rs2=5), *[0] * 7, encode("jal")), isa, x={8: PLIC}, mtvec=RAM_BASE + 16
+        ) as it:
             it.run(1)
             assert (it.csrs["mcause"], it.csrs["mtval"], it.csrs["mepc"]) == (cause, PLIC, RAM_BASE)
 
@@ -359,7 +361,9 @@ def both_sources(machine: Machine) -> None:
     assert machine.bus_read(PENDING, 4) == 3 << 10
 
 
-@pytest.mark.parametrize(("ten", "eleven", "order"), [(1, 1, [10, 11]), (1, 2, [11, 10]), (7, 3, [10, 11]), (0, 1, [11, 0])])
+@pytest.mark.parametrize(
+    ("ten", "eleven", "order"), [(1, 1, [10, 11]), (1, 2, [11, 10]), (7, 3, [10, 11]), (0, 1, [11, 0])]
+)
 def test_plic_priorities(machine: Machine, ten: int, eleven: int, order: list[int]) -> None:
     both_sources(machine)
     machine.bus_write(PLIC + 40, 4, ten)

@@ -25,7 +25,13 @@ BODY = 0x400
 HANDLER = 0x800
 DATA = 0x3000 + 0x800
 #: Where the definition has nothing and the machine has devices: a run ends before it gets there.
-DEVICES = ((0x10_0000, 0x2000), (0x200_0000, 0x1_0000), (0xC00_0000, 0x60_0000), (0x1000_0000, 0x100), (0x1020_0000, 0x1000))
+DEVICES = (
+    (0x10_0000, 0x2000),
+    (0x200_0000, 0x1_0000),
+    (0xC00_0000, 0x60_0000),
+    (0x1000_0000, 0x100),
+    (0x1020_0000, 0x1000),
+)
 CLINT_MSIP, CLINT_MTIMECMP = 0x200_0000, 0x200_4000
 MSIP, MTIP = 1 << 3, 1 << 7
 
@@ -68,7 +74,9 @@ def instruction(number: int) -> int:
         case 14:
             return encode(pick.of(STORES), rs1=10, rs2=rs2, imm=imm % 240)  # into the body
         case 15:
-            return encode(pick.of((*LOADS, *STORES)), rd, rs1, rs2, imm) if imm % 4 == 0 else encode("add", rd, rs1, rs2)
+            return (
+                encode(pick.of((*LOADS, *STORES)), rd, rs1, rs2, imm) if imm % 4 == 0 else encode("add", rd, rs1, rs2)
+            )
         case 16 | 17 | 18:
             return encode(pick.of(NAMES["B"]), rs1=rs1, rs2=rs2, imm=6 if small == 0 else near)
         case 19:
@@ -79,7 +87,9 @@ def instruction(number: int) -> int:
             number = pick.of(LIVELY) if small % 2 else pick.of(CSRS) if small < 12 else pick.below(4096)
             return encode(pick.of(NAMES["CSR"] + NAMES["CSRI"]), rd, rs1, imm=number)
         case 22:
-            return encode(pick.of(("fence", "fence.i", "ecall", "ebreak", "mret" if small % 4 == 0 else "ecall", "wfi")))
+            return encode(
+                pick.of(("fence", "fence.i", "ecall", "ebreak", "mret" if small % 4 == 0 else "ecall", "wfi"))
+            )
         case _:
             return 0 if small == 0 else (number >> 32) & 0xFFFF_FFFF if small < 4 else encode("addi", rd, rs1, imm=imm)
 

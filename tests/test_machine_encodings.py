@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from machines import MSTATUS_FS, PROFILES, Run, assemble, boot, encode, little, words_of
+from machines import MSTATUS_FS, Run, assemble, boot, encode, little, words_of
 
 from vmrec.isa.instructions import Instruction
-from vmrec.isa.profiles import Profile, matches, profile
+from vmrec.isa.profiles import PROFILES, Profile, matches, profile
 from vmrec.isa.registers import csr_exists
 from vmrec.machine.board import RAM_BASE, RAM_SIZE_MIN
 from vmrec.machine.machine import Engine
@@ -160,8 +160,12 @@ def interesting(rng: random.Random, bits: int) -> int:
 
 
 def float_bits(rng: random.Random) -> int:
-    single = rng.choice((0, 1 << 31, 0x3F80_0000, 0x7F80_0000, 0xFF80_0000, 0x7FC0_0000, 0x7F80_0001, 1, rng.getrandbits(32)))
-    double = rng.choice((0, 1 << 63, 0x3FF0 << 48, 0x7FF0 << 48, 0x7FF8 << 48, 0x7FF0 << 48 | 1, 1, rng.getrandbits(64)))
+    single = rng.choice(
+        (0, 1 << 31, 0x3F80_0000, 0x7F80_0000, 0xFF80_0000, 0x7FC0_0000, 0x7F80_0001, 1, rng.getrandbits(32))
+    )
+    double = rng.choice(
+        (0, 1 << 63, 0x3FF0 << 48, 0x7FF0 << 48, 0x7FF8 << 48, 0x7FF0 << 48 | 1, 1, rng.getrandbits(64))
+    )
     return rng.choice((0xFFFF_FFFF << 32 | single, double))
 
 

@@ -17,11 +17,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import (
-    ENGINES, FIXED, MSTATUS_FS, PROFILES, Choices, Run, assemble, boot, csr, encode, image, same, words_of,
+    ENGINES,
+    FIXED,
+    MSTATUS_FS,
+    Choices,
+    Run,
+    assemble,
+    boot,
+    csr,
+    encode,
+    image,
+    same,
+    words_of,
 )  # fmt: skip
 
 from vmrec.isa.instructions import Instruction
-from vmrec.isa.profiles import profile
+from vmrec.isa.profiles import PROFILES, profile
 from vmrec.isa.registers import CSR_NUMBERS
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE
 from vmrec.machine.machine import Engine, Exit
@@ -36,8 +47,8 @@ VALUES = (1, 3, 4, 5, 6, 7, 12, 13, 14, 15)
 CSRS = [
     CSR_NUMBERS[name]
     for name in (
-        "mscratch", "mstatus", "mepc", "mcause", "mtval", "mcycle", "minstret", "time", "instret", "cycle", "mip", "misa",
-        "fcsr", "frm", "fflags", "mhartid", "mie",
+        "mscratch", "mstatus", "mepc", "mcause", "mtval", "mcycle", "minstret", "time", "instret", "cycle", "mip",
+        "misa", "fcsr", "frm", "fflags", "mhartid", "mie",
     )
 ]  # fmt: skip
 LOADS = ("lb", "lh", "lw", "ld", "lbu", "lhu", "lwu", "flw", "fld")
@@ -123,7 +134,11 @@ def instruction(number: int, isa: str) -> int:
     bits, small, base, rd = pick.below(1 << 32), pick.between(-8, 24), pick.of((8, 8, 8, 9, 10, 11)), pick.of(VALUES)
     if row.length == 2:
         if row.format in ("CJ", "CB") and row.name in ("c.j", "c.jal", "c.beqz", "c.bnez"):
-            bits = bits & 0x380 | branch_bits(row.format, 2 * small) if row.format == "CB" else branch_bits("CJ", 2 * small)
+            bits = (
+                bits & 0x380 | branch_bits(row.format, 2 * small)
+                if row.format == "CB"
+                else branch_bits("CJ", 2 * small)
+            )
         found = words_of(row, isa, [bits, bits >> 3, bits >> 7])
         return found[0] if found else 0x0001
     word = with_field(row.match | bits & ~row.mask, 7, rd)
@@ -171,7 +186,10 @@ class Program:
         top = 1 << guest.xlen - 1
         x = {number: rng.choice((rng.getrandbits(guest.xlen), rng.getrandbits(7), top)) for number in VALUES}
         x |= {number: RAM_BASE + offset for number, offset in ANCHORS.items()}
-        f = {n: rng.choice((rng.getrandbits(64), 0xFFFF_FFFF << 32 | rng.getrandbits(32), 0x3FF0 << 48)) for n in range(32)}
+        f = {
+            n: rng.choice((rng.getrandbits(64), 0xFFFF_FFFF << 32 | rng.getrandbits(32), 0x3FF0 << 48))
+            for n in range(32)
+        }
         machine = boot(
             code, self.isa, x=x, f=f if floats else {}, mtvec=RAM_BASE + HANDLER, mie=0x80,
             mstatus=0x1808 | (rng.choice((0, 1, 2, 3, 3)) << 13 if floats else 0),
@@ -332,7 +350,10 @@ def paired(body: tuple[int, ...]) -> Run:
     handler = (csr("csrrs", "mepc", 31), encode("addi", 31, 31, imm=4), csr("csrrw", "mepc", rs1=31), encode("mret"))
     data = 0x3F80_0001_4048_F5C3.to_bytes(8, "little")
     code = image({0: assemble(*body * 3, encode("jal")), 0x800: assemble(*handler), 0x1000: data * 2})
-    f = {n: 0xFFFF_FFFF << 32 | value for n, value in ((1, 0x4040_0000), (2, 0x3F80_0000), (3, 0xBE99_999A), (4, 0x7F7F_FFFF))}
+    f = {
+        n: 0xFFFF_FFFF << 32 | value
+        for n, value in ((1, 0x4040_0000), (2, 0x3F80_0000), (3, 0xBE99_999A), (4, 0x7F7F_FFFF))
+    }
     return Run(
         boot(
             code, "rv32gc", x={8: RAM_BASE + 0x1000, 9: RAM_BASE + 0x1008}, f=f, mtvec=RAM_BASE + 0x800,

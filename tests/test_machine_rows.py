@@ -14,11 +14,11 @@ import pytest
 import unicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import ENGINES, FIXED, MSTATUS_FS, PROFILES, Choices, Run, boot, encode, image, little, words_of
+from machines import ENGINES, FIXED, MSTATUS_FS, Choices, Run, boot, encode, image, little, words_of
 from unicorn import riscv_const
 
 from vmrec.isa.instructions import Instruction
-from vmrec.isa.profiles import matches, profile
+from vmrec.isa.profiles import PROFILES, matches, profile
 from vmrec.machine.board import RAM_BASE, RAM_SIZE_MIN
 from vmrec.machine.machine import Engine
 
@@ -130,7 +130,7 @@ def plain(code: bytes, end: int, isa: str, x: dict[int, int]) -> list[RowValues]
         rows.append((address, bytes(uc.mem_read(address, size)), []))
 
     def settle(row: RowValues) -> None:
-        """The engine's sc reads, compares, and stores what was there if it fails: only a store that counts is a row's."""
+        """The engine's sc reads, compares, and stores what was there if it fails: that is no store of the row's."""
         word, accesses = int.from_bytes(row[1], "little"), row[2]
         instruction_ = matches(guest, word)
         assert instruction_ is not None

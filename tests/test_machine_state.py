@@ -10,11 +10,11 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import ENGINES, FIXED, MSTATUS_FS, NONE, PROFILES, Run, assemble, boot, encode, same
+from machines import ENGINES, FIXED, MSTATUS_FS, NONE, Run, assemble, boot, encode, same
 
 from vmrec.errors import UsageError
 from vmrec.events import Clock, Entropy, Idle, Input
-from vmrec.isa.profiles import profile
+from vmrec.isa.profiles import PROFILES, profile
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, RAM_SIZE_MIN, MachineConfig
 from vmrec.machine.machine import Exit, Machine
 
@@ -58,7 +58,24 @@ def refused(machine: Machine, state: Any) -> None:
     assert (machine.state(), machine.digest().value) == before
 
 
-WRONG = (None, -1, 1 << 64, 1.0, "1", b"", b"\0", [], [0], {}, True, [0] * 33, b"\0" * 17, [None] * 32, [-1] * 32, [1 << 64] * 32)
+WRONG = (
+    None,
+    -1,
+    1 << 64,
+    1.0,
+    "1",
+    b"",
+    b"\0",
+    [],
+    [0],
+    {},
+    True,
+    [0] * 33,
+    b"\0" * 17,
+    [None] * 32,
+    [-1] * 32,
+    [1 << 64] * 32,
+)
 
 
 @pytest.mark.parametrize(("part", "field"), FIELDS)
@@ -149,7 +166,9 @@ def test_values_that_no_run_leaves_are_refused(isa: str, part: str, field: str, 
 
 
 VALUES = st.one_of(
-    st.sampled_from((0, 1, 2, 3, 7, 10, 0x80, 0x88, 0x1800, 0x1888, 0x888, RAM_BASE, RAM_BASE + 4, NONE, NONE - 5, 1 << 63)),
+    st.sampled_from(
+        (0, 1, 2, 3, 7, 10, 0x80, 0x88, 0x1800, 0x1888, 0x888, RAM_BASE, RAM_BASE + 4, NONE, NONE - 5, 1 << 63)
+    ),
     st.integers(0, 2**64 - 1),
     st.integers(0, 255),
 )
@@ -257,7 +276,12 @@ def test_configurations_that_cannot_be(values: dict[str, Any]) -> None:
 def test_a_configuration_comes_back_from_a_header() -> None:
     config = MachineConfig(isa="rv64gc", ram_size=1 << 20, time_rule="stepped", rtc_base_ns=5)
     assert MachineConfig.from_dict(msgpack.unpackb(msgpack.packb(config.to_dict()))) == config
-    for wrong in ({}, {**config.to_dict(), "more": 1}, {**config.to_dict(), "ram_size": "1"}, {**config.to_dict(), "revision": True}):
+    for wrong in (
+        {},
+        {**config.to_dict(), "more": 1},
+        {**config.to_dict(), "ram_size": "1"},
+        {**config.to_dict(), "revision": True},
+    ):
         with pytest.raises(UsageError):
             MachineConfig.from_dict(wrong)
 
@@ -265,6 +289,6 @@ def test_a_configuration_comes_back_from_a_header() -> None:
 def test_memory_outside_is_not_read() -> None:
     with boot(CODE) as machine:
         assert machine.read_memory(RAM_BASE + RAM_SIZE_MIN - 4, 4) == bytes(4)
-        for address, size in ((RAM_BASE + RAM_SIZE_MIN - 3, 4), (RAM_BASE - 1, 2), (0, 1), (0x1000_0000, 1), (RAM_BASE, -1)):
+        for address, size in ((RAM_BASE + RAM_SIZE_MIN - 3, 4), (RAM_BASE - 1, 2), (0, 1), (0x1000_0000, 1)):
             with pytest.raises(UsageError):
                 machine.read_memory(address, size)

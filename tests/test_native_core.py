@@ -10,10 +10,10 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import FIXED, PROFILES, words_of
+from machines import FIXED, words_of
 
 from vmrec.isa.instructions import INSTRUCTIONS
-from vmrec.isa.profiles import matches, profile
+from vmrec.isa.profiles import PROFILES, matches, profile
 from vmrec.machine.cpu import open_core, profile_bits
 
 LIB, FFI = open_core()
@@ -35,7 +35,9 @@ def written(write: str, *arguments: Any, room: int = 16) -> bytes:
     return bytes(FFI.buffer(out, getattr(LIB, write)(out, *arguments)))
 
 
-EDGES = [edge + near for edge in (0, 1 << 7, 1 << 8, 1 << 16, 1 << 32, 1 << 63) for near in (-1, 0, 1) if edge + near >= 0]
+EDGES = [
+    edge + near for edge in (0, 1 << 7, 1 << 8, 1 << 16, 1 << 32, 1 << 63) for near in (-1, 0, 1) if edge + near >= 0
+]
 
 
 @settings(FIXED, max_examples=300)
@@ -56,7 +58,11 @@ def test_bins(length: int) -> None:
 
 
 @settings(FIXED, max_examples=60)
-@given(st.one_of(st.sampled_from(("", "a" * 31, "a" * 32, "a" * 255)), st.text("abcdefghijklmnopqrstuvwxyz-_", max_size=255)))
+@given(
+    st.one_of(
+        st.sampled_from(("", "a" * 31, "a" * 32, "a" * 255)), st.text("abcdefghijklmnopqrstuvwxyz-_", max_size=255)
+    )
+)
 def test_strings(text: str) -> None:
     data = written("mp_test_str", text.encode(), room=300)
     assert unpacked(data) == [text]
@@ -116,7 +122,9 @@ def test_columns_that_are_not_whole_are_refused(numbers: list[int], width: int, 
 
 
 @settings(FIXED, max_examples=300)
-@given(data=st.binary(max_size=80), count=st.integers(0, 12), width=st.sampled_from((4, 8)), delta=st.sampled_from((0, 1)))
+@given(
+    data=st.binary(max_size=80), count=st.integers(0, 12), width=st.sampled_from((4, 8)), delta=st.sampled_from((0, 1))
+)
 def test_any_bytes_are_a_column_or_refused(data: bytes, count: int, width: int, delta: int) -> None:
     numbers = decoded(data, count, width, delta)
     assert numbers is None or len(numbers) == count

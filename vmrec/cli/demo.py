@@ -12,8 +12,8 @@ import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
-from vmrec.cli.output import coloured, plural, quantity, write
-from vmrec.errors import MachineError
+from vmrec.cli.output import EXIT_BROKEN_PIPE, coloured, plural, quantity, write
+from vmrec.errors import MachineError, SetupError
 from vmrec.guest.symbols import Symbols
 from vmrec.replay.rows import rows
 from vmrec.trace.reader import TraceReader
@@ -116,7 +116,7 @@ def _say(text: str) -> None:
 def _type(line: str, folder: Path, expected: int = 0) -> None:
     """Shows a command line and runs it in `folder`, as if the user had typed it there.
 
-    Raises MachineError if it ends with another status than `expected`.
+    Raises SetupError if it ends with another status than `expected`, BrokenPipeError if nobody reads any more.
     """
     shown = f"$ {line}"
     write("\n" + (f"\033[1m{shown}\033[0m" if coloured(sys.stdout) else shown))
@@ -131,5 +131,10 @@ def _type(line: str, folder: Path, expected: int = 0) -> None:
         stderr=subprocess.STDOUT,
         check=False,
     )
+    if done.returncode == EXIT_BROKEN_PIPE:
+        raise BrokenPipeError
     if done.returncode != expected:
-        raise MachineError(f"`{line}` ended with status {done.returncode}, not {expected}.")
+        raise SetupError(
+            f"`{line}` ended with status {done.returncode}, not {expected}: what it printed says why, and "
+            "`vmrec doctor` whether something is missing."
+        )

@@ -95,8 +95,8 @@ def command(
     \b
     Examples:
       vmrec hunt race --chaos 1..200
-      vmrec hunt firmware.elf -j 8 --until 'console~PANIC' --until reason==trap-loop
-      vmrec hunt driver.elf --max-insns 50000000 --until reason==max-insns
+      vmrec hunt boot.elf -j 8 --until console~PANIC --until reason==trap-loop
+      vmrec hunt boot.elf --max-insns 50000000 --until reason==max-insns
     """
     found = find_guest(guest, "hunt")
     seeds = _seeds(chaos)

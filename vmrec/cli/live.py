@@ -534,8 +534,8 @@ def summary(live: Live, ended: Ended, seconds: float) -> dict[str, Any]:
     }
 
 
-#: The reasons with which a guest gives an exit code.
-GUEST_ENDED = ("poweroff", "reset")
+#: The reasons that come with an exit code: the guest's own, or 1 for one that ran into a dead end.
+GUEST_ENDED = ("poweroff", "reset", "trap-loop")
 
 
 def report(found: dict[str, Any]) -> str:

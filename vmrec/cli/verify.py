@@ -47,7 +47,7 @@ def command(
     Examples:
       vmrec verify
       vmrec verify race-1.vmrec --json
-      vmrec verify race-1 --head 9d966c57810a1ae654bfd54014aeb6f3e8a0b4cdcd2ea80e18963af3b8787910
+      vmrec verify race-1 --head $(cat noted-head.txt)
     """
     expected = None if head is None else _head(head)
     path = trace_path(trace)
