@@ -43,6 +43,8 @@ BODY = PAGE_SIZE - 0x40
 HANDLER = 0x200
 DATA = 5 * PAGE_SIZE
 ANCHORS = {8: DATA, 9: DATA + PAGE_SIZE - 6, 10: BODY, 11: PAGE_SIZE - 8, 2: DATA + 0x100}
+#: Registers that point to devices: UART, msip, mtime, RTC, PLIC claim and an enable word, entropy.
+DEVICES = {16: 0x1000_0000, 17: 0x200_0000, 18: 0x200_BFF8, 19: 0x10_1000, 20: 0xC20_0004, 21: 0xC00_2000, 22: 0x1020_0000}
 VALUES = (1, 3, 4, 5, 6, 7, 12, 13, 14, 15)
 CSRS = [
     CSR_NUMBERS[name]
@@ -74,7 +76,7 @@ def anchors(here: int) -> list[int]:
 
 
 def handler(body_size: int) -> bytes:
-    """Goes on behind what trapped, or at the body's start if that was outside; a timer interrupt sets the next one."""
+    """Goes on behind what trapped, or at the body's start if that was outside; an interrupt sets the next."""
     words = [csr("csrrs", "mcause", 31), 0]
     words += address(30, BODY, HANDLER + 4 * len(words))
     words += [
@@ -95,6 +97,8 @@ def handler(body_size: int) -> bytes:
         encode("addi", 31, 31, imm=PERIOD),
         encode("lui", 30, imm=0x0200_4000),
         encode("sw", rs1=30, rs2=31),
+        encode("lui", 30, imm=0x0200_0000),
+        encode("sw", rs1=30),
         encode("mret"),
     ]
     return assemble(*words)
@@ -106,7 +110,7 @@ def by_kind(isa: str) -> tuple[tuple[Instruction, ...], ...]:
     groups: dict[str, list[Instruction]] = {}
     for row in profile(isa).instructions:
         kind = "memory" if row.name in MEMORY else row.format if row.length == 4 else "c." + row.name[2]
-        if row.name not in ("wfi", "mret"):
+        if row.name != "mret":
             groups.setdefault(kind, []).append(row)
     integer = [row for row in profile(isa).instructions if row.format in ("R", "I-shift") and "I" in row.extensions]
     pairs = [row for row in profile(isa).instructions if row.name.startswith(("lr.", "sc."))]
@@ -131,7 +135,8 @@ def instruction(number: int, isa: str) -> int:
     """An instruction word out of a number of 64 bits: its addresses mostly exist, its targets are near."""
     pick = Choices(number)
     row = pick.of(pick.of(by_kind(isa)))
-    bits, small, base, rd = pick.below(1 << 32), pick.between(-8, 24), pick.of((8, 8, 8, 9, 10, 11)), pick.of(VALUES)
+    bits, small, rd = pick.below(1 << 32), pick.between(-8, 24), pick.of(VALUES)
+    base = pick.of((8, 8, 8, 9, 10, 11, pick.of(tuple(DEVICES))))
     if row.length == 2:
         if row.format in ("CJ", "CB") and row.name in ("c.j", "c.jal", "c.beqz", "c.bnez"):
             bits = (
@@ -143,6 +148,8 @@ def instruction(number: int, isa: str) -> int:
         return found[0] if found else 0x0001
     word = with_field(row.match | bits & ~row.mask, 7, rd)
     if row.name in MEMORY:
+        if base in DEVICES:
+            return encode(row.name, rd, base, bits & 31, small & 12 if row.name[1] in "wd" else small & 7, isa=isa)
         return encode(row.name, rd, base if small < 20 else 8, bits & 31, small, isa=isa)
     match row.format:
         case "B":
@@ -151,7 +158,7 @@ def instruction(number: int, isa: str) -> int:
         case "J":
             return encode("jal", rd, imm=4 * small)
         case "amo" | "lr":
-            return with_field(word, 15, 8 if small < 20 else base)
+            return with_field(word, 15, 8 if small < 18 else base)
         case "CSR" | "CSRI":
             return with_field(word & 0xFFFFF | pick.of(CSRS) << 20, 15, bits & 15)
         case "R-rm" | "R4" | "R1-rm" if small < 20:
@@ -185,13 +192,13 @@ class Program:
         code = image({**parts, DATA: rng.randbytes(2 * PAGE_SIZE)})
         top = 1 << guest.xlen - 1
         x = {number: rng.choice((rng.getrandbits(guest.xlen), rng.getrandbits(7), top)) for number in VALUES}
-        x |= {number: RAM_BASE + offset for number, offset in ANCHORS.items()}
+        x |= {number: RAM_BASE + offset for number, offset in ANCHORS.items()} | DEVICES
         f = {
             n: rng.choice((rng.getrandbits(64), 0xFFFF_FFFF << 32 | rng.getrandbits(32), 0x3FF0 << 48))
             for n in range(32)
         }
         machine = boot(
-            code, self.isa, x=x, f=f if floats else {}, mtvec=RAM_BASE + HANDLER, mie=0x80,
+            code, self.isa, x=x, f=f if floats else {}, mtvec=RAM_BASE + HANDLER, mie=0x888,
             mstatus=0x1808 | (rng.choice((0, 1, 2, 3, 3)) << 13 if floats else 0),
         )  # fmt: skip
         state = machine.state()
@@ -230,16 +237,20 @@ def most_pages(run: Run) -> list[int]:
     return [i for i in range(run.machine.config.ram_size // PAGE_SIZE) if (i + run.machine.position) % 3]
 
 
-def follow(run: Run, plan: list[Cut], looks: dict[int, Any]) -> None:
+#: By position, and whether the machine had ended its run there: a wait that nothing can end takes no step.
+Looks = dict[tuple[int, bool], tuple[dict[str, Any], bytes]]
+
+
+def follow(run: Run, plan: list[Cut], looks: Looks) -> None:
     """Runs as planned, and compares with what the stepper left at each cut."""
-    end = max(looks)
+    end, stops = max(looks)
     position, capturing = 0, False
     for cut in plan:
         position = min(position + cut.steps, STEPS)
         exit_ = run.to(position, cut.engine)
         assert run.machine.position == (end if exit_ is Exit.STOPPED else position)
         run.give_back()
-        same(run.look(), looks[run.machine.position])
+        same(run.look(), looks[run.machine.position, exit_ is Exit.STOPPED])
         match cut.action:
             case "move":
                 run.move()
@@ -257,7 +268,7 @@ def follow(run: Run, plan: list[Cut], looks: dict[int, Any]) -> None:
                 pass
     run.to(STEPS)
     run.give_back()
-    same(run.look(), looks[end])
+    same(run.look(), looks[end, stops])
 
 
 def positions_of(plan: list[Cut]) -> set[int]:
@@ -268,15 +279,15 @@ def positions_of(plan: list[Cut]) -> set[int]:
     return found
 
 
-def stepped(run: Run, positions: set[int]) -> dict[int, Any]:
+def stepped(run: Run, positions: set[int]) -> Looks:
     """What the stepper, a single step at a time, leaves at these positions and at the end."""
     looks = {}
     for position in range(STEPS + 1):
         if run.to(position, "stepper") is Exit.STOPPED:
             break
         if position in positions:
-            looks[position] = run.look()
-    looks[run.machine.position] = run.look()
+            looks[position, False] = run.look()
+    looks[run.machine.position, run.machine.stopped] = run.look()
     return looks
 
 
