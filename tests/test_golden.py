@@ -59,8 +59,8 @@ def test_output_is_as_it_was(name: str, monkeypatch: pytest.MonkeyPatch, capsys:
         golden.write_text(found, encoding="utf-8")
 
     expected = golden.read_text(encoding="utf-8")
-    difference = difflib.unified_diff(expected.splitlines(), found.splitlines(), f"golden/{name}.txt", "now", lineterm="")
-    assert found == expected, "\n" + "\n".join(difference)
+    lines = difflib.unified_diff(expected.splitlines(), found.splitlines(), f"golden/{name}.txt", "now", lineterm="")
+    assert found == expected, "\n" + "\n".join(lines)
 
 
 def test_no_golden_file_is_left_over() -> None:

@@ -136,7 +136,8 @@ def instruction(number: int, isa: str) -> int:
     pick = Choices(number)
     row = pick.of(pick.of(by_kind(isa)))
     bits, small, rd = pick.below(1 << 32), pick.between(-8, 24), pick.of(VALUES)
-    base = pick.of((8, 8, 8, 9, 10, 11, pick.of(tuple(DEVICES))))
+    device = pick.of(tuple(DEVICES))
+    base = pick.of((8, 8, 8, 9, 10, 11, device, device))
     if row.length == 2:
         if row.format in ("CJ", "CB") and row.name in ("c.j", "c.jal", "c.beqz", "c.bnez"):
             bits = (
