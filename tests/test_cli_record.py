@@ -105,6 +105,9 @@ def test_the_console_can_go_to_a_file(tmp_path: Path) -> None:
     done = vmrec("record", "hello", "--console", "out.txt", cwd=tmp_path)
     assert done.out == b""
     assert (tmp_path / "out.txt").read_bytes() == HELLO
+    assert vmrec("run", "hello", "--console", "-", cwd=tmp_path).out == HELLO
+    done = vmrec("run", "hello", "--console", "-", "--json", cwd=tmp_path, status=2)
+    assert "stdout is for the report" in " ".join(done.err.split())
     done = vmrec("record", "hello", "--console", "none/out.txt", cwd=tmp_path, status=2)
     assert "--console none/out.txt: cannot be written: No such file or directory" in " ".join(done.err.split())
     assert not (tmp_path / "hello-2.vmrec").exists()

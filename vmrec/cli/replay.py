@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vmrec.cli.live import ConsoleOption, GuestConsole
+from vmrec.cli.console import GuestConsole
+from vmrec.cli.live import ConsoleOption
 from vmrec.cli.options import JsonOption, TraceArgument
 from vmrec.cli.output import columns, note, print_json, quantity
 from vmrec.cli.paths import trace_path
