@@ -44,7 +44,15 @@ HANDLER = 0x200
 DATA = 5 * PAGE_SIZE
 ANCHORS = {8: DATA, 9: DATA + PAGE_SIZE - 6, 10: BODY, 11: PAGE_SIZE - 8, 2: DATA + 0x100}
 #: Registers that point to devices: UART, msip, mtime, RTC, PLIC claim and an enable word, entropy.
-DEVICES = {16: 0x1000_0000, 17: 0x200_0000, 18: 0x200_BFF8, 19: 0x10_1000, 20: 0xC20_0004, 21: 0xC00_2000, 22: 0x1020_0000}
+DEVICES = {
+    16: 0x1000_0000,
+    17: 0x200_0000,
+    18: 0x200_BFF8,
+    19: 0x10_1000,
+    20: 0xC20_0004,
+    21: 0xC00_2000,
+    22: 0x1020_0000,
+}
 VALUES = (1, 3, 4, 5, 6, 7, 12, 13, 14, 15)
 CSRS = [
     CSR_NUMBERS[name]
