@@ -15,6 +15,16 @@ The addresses are QEMU's `virt` board's, so guests made for it run here. The nat
 
 *Machine revision*: the number that a recording names. It stands for the board, each device's behaviour, the trap
 rules and the time rules. Any change that a guest could see makes a new revision and keeps the old one.
+
+Where revision 1 departs from the manual, because Unicorn 2.1.4 does and the VMM cannot see it happen:
+
+  - single-precision results are stored with zeros above them instead of ones, and single-precision operands are taken
+    without a look at their upper half (NaN boxing); flw does box;
+  - fmin and fmax of a number and a signalling NaN give NaN; fmadd and its like of ∞ × 0 + NaN do not raise invalid;
+  - sc to an address that is not reserved fails whatever its alignment, and a reservation is lost when the value in
+    memory has changed, not by a store as such.
+
+`tests/test_machine_qemu.py` holds the floating-point guest against QEMU with exactly these differences.
 """
 
 from __future__ import annotations
