@@ -230,6 +230,26 @@ def test_a_reserved_word_that_is_no_aligned_doubleword(engine: Engine) -> None:
         assert (machine.csrs["mcause"], machine.csrs["mtval"], machine.regs[6]) == (6, RAM_BASE + 0x1004, 77)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("between", ["trap", "interrupt", "mret"])
+def test_whatever_leaves_the_program_ends_a_reservation(engine: Engine, between: str) -> None:
+    skip = (csr("csrrs", "mepc", 31), encode("addi", 31, 31, imm=4), csr("csrrw", "mepc", rs1=31))
+    middle = {"trap": encode("ecall"), "interrupt": NOP, "mret": encode("mret")}[between]
+    code = image({
+        0: assemble(encode("lr.w", 5, 8), middle, encode("sc.w", 6, 8, 7), encode("jal")),
+        0x100: assemble(*(skip if between == "trap" else ()), csr("csrrwi", "mie"), encode("mret")),
+    })  # fmt: skip
+    x = {6: 77, 7: 99, 8: RAM_BASE + 0x1000}
+    mie = {"mie": 1 << 3, "mstatus": 0x1808} if between == "interrupt" else {}
+    with boot(code, "rv32imac", x=x, mtvec=RAM_BASE + 0x100, mepc=RAM_BASE + 8, **mie) as machine:
+        machine.run(1, engine=engine)
+        assert machine.state()["hart"]["reservation"] == RAM_BASE + 0x1000
+        machine.bus_write(0x200_0000, 4, between == "interrupt")
+        machine.run(700, engine=engine)
+        assert machine.statistics["interrupts"] == (between == "interrupt")
+        assert (machine.regs[6], machine.read_memory(RAM_BASE + 0x1000, 4)) == (1, bytes(4))
+
+
 # ------------------------------------------------------------------------------------------------------------ tohost
 
 
@@ -276,3 +296,109 @@ def test_a_closed_machine_is_an_error_and_not_freed_memory() -> None:
     assert "closed" in repr(machine)
     with pytest.raises((AttributeError, TypeError)):
         machine.run(10)
+
+
+# --------------------------------------------------------------------------------------------- the corners of memory
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_last_word_of_the_address_space(engine: Engine) -> None:
+    """2 GiB of RAM end where a 32-bit address does: code there is patched, runs off the end, and traps at 0."""
+    top = 0xFFFF_F000
+    last, new = encode("addi", 5, 5, imm=1), encode("addi", 5, 5, imm=2)
+    loop = (
+        encode("addi", 7, imm=30),
+        encode("addi", 7, 7, imm=-1),
+        encode("bne", rs1=7, imm=-4),
+        encode("jalr", rs1=9),
+    )
+    code = assemble(encode("jalr", 1, 9), *[NOP] * 7, encode("sw", rs1=8, rs2=6), *loop)
+    with boot(code, ram_size=2 << 30, x={6: new, 8: 0xFFFF_FFFC, 9: 0xFFFF_FFFC}, mtvec=RAM_BASE + 32) as machine:
+        machine.set_page((top - RAM_BASE) // PAGE_SIZE, bytes(PAGE_SIZE - 4) + last.to_bytes(4, "little"))
+        machine.run(3, engine=engine)
+        assert (machine.regs[5], machine.csrs["mcause"], machine.csrs["mepc"], machine.csrs["mtval"]) == (1, 1, 0, 0)
+        machine.run(3000, engine=engine)
+        rounds = (3000 - 3) // 64
+        assert machine.regs[5] == 1 + 2 * rounds, "once 1, then always 2"
+        assert machine.read_memory(0xFFFF_FFFC, 4) == new.to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_pages_that_share_their_place_in_the_block_table(engine: Engine) -> None:
+    """Functions 256 KiB apart call each other, and one of them is patched all the time."""
+    far = 64 * PAGE_SIZE
+    near = (encode("jalr", 1, 9), encode("addi", 6, 6, imm=1), encode("sw", rs1=9, rs2=7), encode("add", 7, 7, 8))
+    code = image({
+        0: assemble(*near, encode("jal", imm=-16)),
+        far: assemble(encode("addi", 5, imm=0), encode("add", 10, 10, 5), encode("jalr", rs1=1)),
+    })  # fmt: skip
+    x = {7: encode("addi", 5, imm=1), 8: 1 << 20, 9: RAM_BASE + far}
+    expected = None
+    for executor in ("stepper", engine):
+        with boot(code, x=x, ram_size=1 << 20) as machine:
+            for position in range(900, 9000, 900):
+                machine.run(position, engine=executor)  # type: ignore[arg-type]
+            look = machine.state(), machine.read_memory(RAM_BASE, 1 << 20)
+            assert expected in (None, look)
+            expected = look
+            assert machine.regs[10] > 1000
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_far_away_fetch_traps(engine: Engine) -> None:
+    for isa, target in (
+        ("rv64gc", 2**64 - 2),
+        ("rv64gc", 0xFFFF_FFFF_8000_0000),
+        ("rv64im", 1 << 63),
+        ("rv32im", 0xFFFF_FFFC),
+    ):
+        with boot(
+            assemble(encode("jalr", rs1=8), *[NOP] * 3, encode("jal")), isa, x={8: target}, mtvec=RAM_BASE + 16
+        ) as it:
+            it.run(700, engine=engine)
+            assert (it.csrs["mcause"], it.csrs["mepc"], it.csrs["mtval"]) == (1, target, target)
+
+
+def test_the_scratch_page_of_the_engine_is_not_the_guests() -> None:
+    """Where the engine keeps its single floating-point instructions, the guest finds nothing."""
+    scratch = 0x0FF0_0000
+    for name, cause in (("lw", 5), ("sw", 7), ("jalr", 1)):
+        for engine in ENGINES:
+            code = assemble(encode("fadd.s", 1, 2, 3), encode(name, rs1=8), *[NOP] * 2, encode("jal"))
+            with boot(code, "rv64gc", x={8: scratch}, mtvec=RAM_BASE + 16, mstatus=0x1800 | 3 << 13) as machine:
+                machine.run(700, engine=engine)
+                assert (machine.csrs["mcause"], machine.csrs["mtval"]) == (cause, scratch)
+
+
+# --------------------------------------------------------------------------------------------------- many rows, bytes
+
+
+def test_rows_that_fill_the_buffer_are_all_there() -> None:
+    """A block a step: the run comes back often enough, and nothing is lost between two takes."""
+    run = Run(
+        boot(
+            assemble(encode("jal", imm=4), encode("sw", rs1=8, rs2=5), encode("jal", imm=-8)), x={8: RAM_BASE + 0x1000}
+        )
+    )
+    run.capture()
+    full = 0
+    while run.machine.position < 150_000:
+        full += run.machine.run(150_000) is Exit.CAPTURE_FULL
+        run.take_rows()
+    run.stop_capture()
+    assert full >= 1
+    assert [row.position for row in run.rows] == list(range(150_000))
+    assert all(row.pc == RAM_BASE + 4 * (row.position % 3) for row in run.rows)
+    assert all(len(row.accesses) == (row.position % 3 == 1) for row in run.rows)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_outputs_that_fill_the_buffer_are_all_there(engine: Engine) -> None:
+    code = assemble(encode("sb", rs1=8, rs2=5), encode("addi", 5, 5, imm=1), encode("jal", imm=-8))
+    run = Run(boot(code, x={8: 0x1000_0000}))
+    full = 0
+    while run.machine.position < 30_000:
+        full += run.machine.run(30_000, engine=engine) is Exit.OUTPUT_FULL
+        run.outputs += run.machine.take_outputs()
+    assert full >= 1
+    assert run.console() == bytes(n % 256 for n in range(10_000))

@@ -38,6 +38,23 @@ def test_equal_runs(name: str) -> None:
             assert finished(name, engine, chunk) == first
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("name", ["timer", "race", "echo", "hello"])
+def test_the_live_sides_wishes_change_nothing(name: str, engine: Engine) -> None:
+    """Exits for the recorder's sake: the run goes on as if there had been none."""
+    plain, watched = Run.of(name), Run.of(name)
+    plain.to(FOREVER)
+    watched.machine.watch_deadline = watched.machine.rx_paced = True
+    exits = 0
+    while (exit_ := watched.to(FOREVER, engine)) is not Exit.STOPPED:
+        exits += 1
+        assert exit_ in (Exit.DEADLINE, Exit.RX_WANTED)
+        watched.machine.set_attention()
+        assert watched.to(FOREVER, engine) is Exit.ATTENTION
+    assert exits > 2
+    assert (watched.outputs, watched.machine.digest()) == (plain.outputs, plain.machine.digest())
+
+
 # --------------------------------------------------------------------------------------------- time by clock events
 
 
