@@ -14,13 +14,15 @@ import pytest
 import unicorn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machines import ENGINES, FIXED, MSTATUS_FS, Choices, Run, boot, encode, image, little, words_of
+from machines import ENGINES, FIXED, MSTATUS_FS, Choices, Run, assemble, boot, encode, image, little, words_of
 from unicorn import riscv_const
 
 from vmrec.isa.instructions import Instruction
 from vmrec.isa.profiles import PROFILES, matches, profile
 from vmrec.machine.board import RAM_BASE, RAM_SIZE_MIN
 from vmrec.machine.machine import Engine
+from vmrec.machine.rows import RowDecoder
+from vmrec.trace.codec import unpack_stream
 
 DATA = 0x8000
 LOOPS = 12
@@ -207,3 +209,18 @@ def test_rows_do_not_depend_on_when_they_are_taken(numbers: list[int], cuts: lis
     assert len(whole.rows) == position + 500
     whole.close()
     parts.close()
+
+
+def test_more_new_blocks_than_a_list_of_a_trace_may_hold() -> None:
+    """Definitions are columns, so that their number is not limited as lists are."""
+    blocks = 6000
+    run = Run(boot(assemble(*[encode("jal", imm=4)] * blocks, encode("jal"))))
+    run.machine.start_capture()
+    run.machine.run(blocks)
+    captured = run.machine.take_captured(close=True)
+
+    assert captured is not None
+    (columns,) = unpack_stream(captured.columns)
+    assert columns["definitions"] == blocks
+    assert sum(1 for _ in RowDecoder(run.machine.config).decode(0, columns)) == blocks
+    run.close()

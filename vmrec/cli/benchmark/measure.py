@@ -313,24 +313,33 @@ class Bench:
         self._add("H", "timer-long", [8 * size / icount], 4, f"{size} bytes, {_number(icount / 1e6)} M insns")
 
     def _diff(self) -> None:
-        """Two recordings of one guest; in the second a byte comes in that the guest never looks at.
+        """Two recordings of one guest; in the second a byte comes in that the first does not have.
 
-        So there is one difference, and everything from there on must be executed to know that nothing else differs.
+        Steps are executed from there on until one differs: when timer-long next prints, and so reads the UART's
+        status. `forever` never does: everything must be executed to know that no step differs.
         """
         lengths = [10**7] if self.plan.quick else [10**8]
         lengths += [10**9] if self.plan.long else []
         for length in lengths:
-            a, b = self._folder / "a.vmrec", self._folder / "b.vmrec"
-            sides.record("timer-long", a, self._clock, max_insns=length)
-            for name, position in (("early", length // 100), ("late", length // 10 * 9)):
-                sides.record("timer-long", b, self._clock, max_insns=length, script=((position, b"x"),))
-                with TraceReader(a) as one, TraceReader(b) as other:
-                    begin = self._clock()
-                    found = diff(one, other)
-                    seconds = self._clock() - begin
-                if not isinstance(found, Difference):
-                    raise MachineError("two recordings that differ in an event were said to be the same")
-                self._add("L", f"10^{len(str(length)) - 1}, {name}", [seconds], detail=f"an event at {position}")
+            for name, guest, position in (
+                ("early", "timer-long", length // 100),
+                ("late", "timer-long", length // 10 * 9),
+                ("unseen", "forever", length // 100),
+            ):
+                self._add_diff(f"10^{len(str(length)) - 1}, {name}", guest, length, position)
+
+    def _add_diff(self, figure: str, guest: str, length: int, position: int) -> None:
+        a, b = self._folder / "a.vmrec", self._folder / "b.vmrec"
+        sides.record(guest, a, self._clock, max_insns=length)
+        sides.record(guest, b, self._clock, max_insns=length, script=((position, b"x"),))
+        with TraceReader(a) as one, TraceReader(b) as other:
+            begin = self._clock()
+            found = diff(one, other)
+            seconds = self._clock() - begin
+        if not isinstance(found, Difference):
+            raise MachineError("two recordings that differ in an event were said to be the same")
+        first, last = found.compared.executed or (0, 0)
+        self._add("L", figure, [seconds], detail=f"{guest}, {_number((last - first) / 1e6)} M steps executed")
 
     def _memory(self) -> None:
         """Of `vmrec record` in a process of its own: the most that was resident at any time."""

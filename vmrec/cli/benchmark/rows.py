@@ -78,7 +78,7 @@ ROWS = {
         Row("H", "size of an inputs recording", "bit/insn", Bounds(0.004, 0.002, more_is_better=False)),
         Row(
             "L", "diff of inputs, 10^8 steps", "s", Bounds(10, 0.5, more_is_better=False),
-            exceptions={"10^9, early": _LONG_DIFF, "10^9, late": _LONG_DIFF},
+            exceptions={f"10^9, {name}": _LONG_DIFF for name in ("early", "late", "unseen")},
         ),
         Row(
             "N", "memory of the recorder", "MB", Bounds(300, 100, more_is_better=False),
