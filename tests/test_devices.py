@@ -523,6 +523,45 @@ def test_a_timer_interrupts_at_its_very_step(engine: str, name: str) -> None:
         assert machine.regs[5] == 7_700 * 7 // 8 + 1
 
 
+@pytest.mark.parametrize("engine", ["auto", "engine", "stepper"])
+@pytest.mark.parametrize(
+    ("address", "value", "cause"),
+    [
+        (MSIP, 1, 3),
+        (MTIMECMP + 4, 0, 7),
+        (ENABLE, 3 << 10, 11),
+        (PLIC + 40, 2, 11),
+        (THRESHOLD, 0, 11),
+        (CLAIM, 10, 11),
+        (UART + 1, 2, 11),
+        (RTC + 8, 0, 11),
+        (RTC + 0x10, 1, 11),
+    ],
+)
+def test_an_interrupt_that_a_store_raises_is_taken_at_once(engine: str, address: int, value: int, cause: int) -> None:
+    """After the step that stores and before the next one, in the middle of straight code too."""
+    straight = [encode("addi", 5, 5, imm=1)] * 700
+    code = assemble(*straight[:3], encode("sw", rs1=8, rs2=6), *straight, encode("jal"))
+    handler = RAM_BASE + len(code) - 4
+    with boot(code, x={6: value, 8: address}, mtvec=handler, mie=0x888, mstatus=0x1808) as machine:
+        machine.bus_write(MTIMECMP, 4, 0)
+        for register, content in ((ENABLE, 3 << 10), (PLIC + 40, 1), (PLIC + 44, 1), (RTC + 0x10, 1)):
+            if address != register:
+                machine.bus_write(register, 4, content)
+        if address == THRESHOLD:
+            machine.bus_write(THRESHOLD, 4, 7)
+        if address == RTC + 0x10:
+            machine.bus_write(RTC + 8, 4, 0)
+        if PLIC <= address < PLIC + 0x60_0000:
+            uart(machine, IER, 2)
+        if address == CLAIM:
+            assert machine.bus_read(CLAIM, 4) == 10
+        assert mip(machine) == 0
+        assert machine.run(600, engine=engine) is Exit.POSITION  # type: ignore[arg-type]
+        assert (machine.csrs["mcause"], machine.csrs["mepc"]) == (1 << 31 | cause, RAM_BASE + 16)
+        assert (machine.regs[5], machine.pc) == (3, handler)
+
+
 # ---------------------------------------------------------------------------------------------- finisher and entropy
 
 

@@ -149,6 +149,28 @@ def test_the_row_of_a_store_over_its_own_second_half() -> None:
         assert [row.word for row in run.rows] == [store]
 
 
+STORES = ("sb", "sh", "sw", "sd", "fsw", "fsd", "sc.w", "sc.d", "amoswap.w", "amoswap.d", "amoor.w")
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_the_rows_of_code_that_patches_what_it_has_just_run(store: str) -> None:
+    """Each row shows the instruction as it was when it was executed; the next round shows the new one."""
+    old, new = encode("addi", 5, imm=1), encode("addi", 5, imm=3)
+    address = {"sb": 2, "sh": 2}.get(store, 0)
+    value = new | NOP << 32 if store.endswith("d") else new >> 8 * address
+    atomic = store.startswith(("sc", "amo"))
+    reserve = encode("lr" + store[2:], 6, 8) if store.startswith("sc") else NOP
+    patch = encode(store, 7, 8, 9) if atomic else encode(store, rs1=8, rs2=9, imm=address)
+    words = (old, NOP, reserve, patch, encode("jal", imm=-16))
+    x, f = {8: RAM_BASE, 9: value}, {9: value}
+    run = Run(boot(assemble(*words), "rv64gc", x=x, f=f, mstatus=0x1800 | 3 << 13))
+    run.capture()
+    run.to(10)
+    run.stop_capture()
+    assert [row.word for row in run.rows] == [*words, new, *words[1:]]
+    assert run.machine.regs[5] == 3
+
+
 @pytest.mark.parametrize("cut", [3, 4, 5])
 @pytest.mark.parametrize("isa", ["rv32im", "rv32imac"])
 def test_a_block_ends_with_its_page_also_where_a_run_is_cut(isa: str, cut: int) -> None:
@@ -248,6 +270,51 @@ def test_whatever_leaves_the_program_ends_a_reservation(engine: Engine, between:
         machine.run(700, engine=engine)
         assert machine.statistics["interrupts"] == (between == "interrupt")
         assert (machine.regs[6], machine.read_memory(RAM_BASE + 0x1000, 4)) == (1, bytes(4))
+
+
+# ------------------------------------------------------------------------------------------------------- mstatus.FS
+
+INITIAL, CLEAN, DIRTY = 1 << 13, 2 << 13, 3 << 13
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("word", "after"),
+    [
+        (csr("csrrwi", "fflags"), DIRTY),
+        (csr("csrrsi", "frm", rs1=1), DIRTY),
+        (csr("csrrw", "fcsr"), DIRTY),
+        (csr("csrrs", "fcsr", 5), CLEAN),
+        (csr("csrrs", "mscratch", 5), CLEAN),
+        (encode("fsw", rs1=8, rs2=1), CLEAN),
+        (encode("flw", 1, 8), DIRTY),
+        (encode("fld", 1, 8), DIRTY),
+        (encode("fmv.w.x", 1, 8), DIRTY),
+        (encode("fadd.d", 1, 2, 3), DIRTY),
+    ],
+)
+def test_what_makes_the_floating_state_dirty(engine: Engine, word: int, after: int) -> None:
+    code = assemble(word, encode("jal"))
+    with boot(code, "rv64gc", x={8: RAM_BASE + 0x1000}, mstatus=0x1800 | CLEAN) as machine:
+        machine.run(700, engine=engine)
+        mstatus = machine.csrs["mstatus"]
+        assert mstatus & DIRTY == after
+        assert mstatus >> 63 == (after == DIRTY), "the summary bit"
+        assert machine.icount == 700
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_switching_the_unit_off_and_on(engine: Engine) -> None:
+    """The same block runs with the unit off, where its first instruction traps, and with it on."""
+    flip = (encode("lui", 6, imm=INITIAL), csr("csrrs", "mstatus", rs1=6), encode("mret"))
+    body = (encode("fld", 1, 8), encode("fsgnj.d", 2, 1, 1), encode("fsd", rs1=8, rs2=2, imm=8))
+    off = (encode("lui", 6, imm=DIRTY), csr("csrrc", "mstatus", rs1=6), encode("addi", 5, 5, imm=1))
+    code = image({0: assemble(*body, *off, encode("jal", imm=-24)), 0x100: assemble(*flip), 0x1000: b"floating"})
+    with boot(code, "rv64gc", x={8: RAM_BASE + 0x1000}, mtvec=RAM_BASE + 0x100, mstatus=0x1800) as machine:
+        machine.run(1100, engine=engine)
+        assert machine.regs[5] == 100, "eleven steps a round: one traps, three are the handler's"
+        assert machine.position - machine.icount == 100
+        assert machine.read_memory(RAM_BASE + 0x1008, 8) == b"floating"
 
 
 # ------------------------------------------------------------------------------------------------------------ tohost

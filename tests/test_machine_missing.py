@@ -87,19 +87,22 @@ def test_nothing_is_done_before_the_page_is_here(engine: Engine, capture: bool) 
         assert machine.read_memory(RAM_BASE + 5 * PAGE_SIZE - 2, 4) == b"\x44\x33\x22\x11"
 
 
-def test_a_page_that_is_given_differs_from_what_was_there() -> None:
-    """The source has the last word: what the machine knew of the page's code is forgotten."""
-    one, two = (assemble(encode("addi", 5, imm=value), encode("jal", imm=-PAGE_SIZE - 4)) for value in (1, 2))
-    code = image({0: assemble(encode("jal", imm=PAGE_SIZE)), PAGE_SIZE: one})
-    for engine in ENGINES:
-        with boot(code) as machine:
-            machine.run(1000, engine=engine)
-            assert machine.regs[5] == 1
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("place", [0, 0x7FC, PAGE_SIZE - 8])
+@pytest.mark.parametrize("missed", [False, True])
+def test_a_page_that_is_given_differs_from_what_was_there(engine: Engine, place: int, missed: bool) -> None:
+    """The source has the last word: what the machine knew of the page's code is forgotten, wherever it lies in it."""
+    back = encode("jal", imm=-PAGE_SIZE - place - 4)
+    one, two = (bytes(place) + assemble(encode("addi", 5, imm=value), back) for value in (1, 2))
+    with boot(image({0: assemble(encode("jal", imm=PAGE_SIZE + place)), PAGE_SIZE: one})) as machine:
+        machine.run(1000, engine=engine)
+        assert machine.regs[5] == 1
+        if missed:
             machine.mark_missing(1)
             assert machine.run(2000, engine=engine) is Exit.MISSING_PAGE
-            machine.set_page(1, two.ljust(PAGE_SIZE, b"\0"))
-            machine.run(3000, engine=engine)
-            assert machine.regs[5] == 2
+        machine.set_page(1, two.ljust(PAGE_SIZE, b"\0"))
+        machine.run(3000, engine=engine)
+        assert machine.regs[5] == 2
 
 
 def test_bad_pages_are_refused() -> None:
