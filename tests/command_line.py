@@ -123,6 +123,15 @@ def finished(process: subprocess.Popen[bytes]) -> Done:
     return Done(process.returncode, out or b"", (err or b"").decode())
 
 
+def reader_leaves(process: subprocess.Popen[bytes]) -> Done:
+    """Reads a little of what a started one writes, goes away, and sees how it ends."""
+    assert process.stdout is not None
+    assert os.read(process.stdout.fileno(), 100)
+    process.stdout.close()
+    process.stdout = None
+    return finished(process)
+
+
 def wait_until(true: Callable[[], object], what: str) -> None:
     """Waits for something that another process does."""
     deadline = time.monotonic() + SECONDS

@@ -54,15 +54,6 @@ def make_trace(path: Path, *, closed: bool = True, records: list[Record] | None 
     return path
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory, made the current one."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VMREC_DIR", raising=False)
-    monkeypatch.setenv("NO_COLOR", "1")
-    return tmp_path
-
-
 def run(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
     """What `vmrec` prints: stdout if the status is 0, else stderr."""
     assert main(arguments) == status

@@ -485,14 +485,6 @@ def test_a_fingerprint_tells_a_value_that_was_read_and_forgotten(make: Make) -> 
 # ------------------------------------------------------------------------------------------------------------- the verb
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VMREC_DIR", raising=False)
-    monkeypatch.setenv("NO_COLOR", "1")
-    return tmp_path
-
-
 def test_diff_says_what_where_and_why(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record(place / "good.vmrec", "race", chaos=1)
     record(place / "bad.vmrec", "race", chaos=9)
@@ -561,7 +553,6 @@ def test_diff_colours_only_where_they_are_wanted(
     record(place / "b.vmrec", "dice", seed=2)
     assert main(["diff", "a", "b"]) == 1
     plain = capsys.readouterr().out
-    monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert main(["diff", "a", "b"]) == 1
     coloured = capsys.readouterr().out

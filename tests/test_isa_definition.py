@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import random
@@ -13,12 +14,12 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from machines import csr, encode
 
 from vmrec.errors import UsageError
 from vmrec.isa.definition import EXECUTE, RAM_BASE, ROM_BASE, Row, Toy
 from vmrec.isa.disasm import disassemble
 from vmrec.isa.profiles import profile
-from vmrec.isa.registers import CSR_NUMBERS
 
 ROWS = {row.name: row for row in profile("rv32im").instructions}
 HANDLER = RAM_BASE + 0x800
@@ -27,34 +28,10 @@ WORDS = st.integers(0, 0xFFFF_FFFF)
 EDGES = (0, 1, 2, 0x7FFF_FFFF, 0x8000_0000, 0x8000_0001, 0xFFFF_FFFE, 0xFFFF_FFFF, 0x1234_5678, 0xDEAD_BEEF)
 
 
-# ------------------------------------------------------------------------------------------------------ an assembler
+# ----------------------------------------------------------------------------------------------------------- helpers
 
-
-def word(name: str, rd: int = 0, rs1: int = 0, rs2: int = 0, imm: int = 0) -> int:
-    """An instruction word, its immediate laid out bit by bit as the manual draws it (Unprivileged 2.3)."""
-    row = ROWS[name]
-
-    def bits(high: int, low: int) -> int:
-        return imm >> low & ((1 << (high - low + 1)) - 1)
-
-    fields = {
-        "R": rs2 << 20 | rs1 << 15 | rd << 7,
-        "I": bits(11, 0) << 20 | rs1 << 15 | rd << 7,
-        "I-shift": bits(4, 0) << 20 | rs1 << 15 | rd << 7,
-        "S": bits(11, 5) << 25 | rs2 << 20 | rs1 << 15 | bits(4, 0) << 7,
-        "B": bits(12, 12) << 31 | bits(10, 5) << 25 | rs2 << 20 | rs1 << 15 | bits(4, 1) << 8 | bits(11, 11) << 7,
-        "U": bits(31, 12) << 12 | rd << 7,
-        "J": bits(20, 20) << 31 | bits(10, 1) << 21 | bits(11, 11) << 20 | bits(19, 12) << 12 | rd << 7,
-        "CSR": bits(11, 0) << 20 | rs1 << 15 | rd << 7,
-        "CSRI": bits(11, 0) << 20 | rs1 << 15 | rd << 7,
-        "fence": 0,
-        "none": 0,
-    }
-    return row.match | fields[row.format]
-
-
-def csr(name: str, csr_name: str, rd: int = 0, rs1: int = 0) -> int:
-    return word(name, rd=rd, rs1=rs1, imm=CSR_NUMBERS[csr_name])
+#: An instruction of the toy ISA.
+word = functools.partial(encode, isa="rv32im")
 
 
 def toy(*words: int, ram_size: int = 0x1000, rom: bytes = b"", pc: int = RAM_BASE, **registers: int) -> Toy:

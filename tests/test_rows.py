@@ -193,14 +193,6 @@ def test_no_listing_is_longer_than_the_recording_or_shorter(both: Both) -> None:
 # ------------------------------------------------------------------------------------------------------------- the verb
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("VMREC_DIR", raising=False)
-    monkeypatch.setenv("NO_COLOR", "1")
-    return tmp_path
-
-
 def listing(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[list[str], str]:
     """What `vmrec trace` writes: lines of stdout, and stderr."""
     assert main(["trace", *arguments]) == 0

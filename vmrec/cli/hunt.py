@@ -30,13 +30,12 @@ from vmrec.cli.live import (
     InputOption,
     IsaOption,
     LiveOptions,
-    OptionalGuestArgument,
     RamOption,
     SeedOption,
     default_capture,
     find_guest,
 )
-from vmrec.cli.options import JsonOption
+from vmrec.cli.options import GuestArgument, JsonOption
 from vmrec.cli.output import plural, print_json, progress, write
 from vmrec.cli.paths import SUFFIX, shown, trace_directory
 from vmrec.errors import UsageError
@@ -49,7 +48,7 @@ MAX_INSNS = 1_000_000_000
 
 
 def command(
-    guest: OptionalGuestArgument = None,
+    guest: GuestArgument = None,
     chaos: Annotated[str, typer.Option(metavar="A..B", help="The seeds to try, in order.")] = "1..1000",
     jobs: Annotated[
         int | None,

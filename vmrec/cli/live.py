@@ -24,8 +24,7 @@ from typing import Annotated, Any, Literal, Self
 import typer
 
 from vmrec.cli.console import GuestConsole, open_input
-from vmrec.cli.options import complete_guest
-from vmrec.cli.output import EXIT_TROUBLE, columns, note, plural, progress, quantity, size
+from vmrec.cli.output import EXIT_TROUBLE, columns, note, plural, print_json, progress, quantity, size
 from vmrec.errors import UsageError
 from vmrec.guest.builtin import builtin_names, resolve_guest
 from vmrec.guest.elf import Guest, load_guest
@@ -56,7 +55,6 @@ __all__ = [
     "Live",
     "LiveOptions",
     "MaxInsnsOption",
-    "OptionalGuestArgument",
     "RamOption",
     "SeedOption",
     "SignalsEnd",
@@ -78,15 +76,6 @@ def complete_isa(incomplete: str) -> list[str]:
     return [name for name in PROFILES if name.startswith(incomplete)]
 
 
-OptionalGuestArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="GUEST",
-        help="An ELF file, or the name of a guest that comes with vmrec.",
-        autocompletion=complete_guest,
-        show_default=False,
-    ),
-]
 IsaOption = Annotated[
     str | None,
     typer.Option(
@@ -326,6 +315,15 @@ class Live:
             if not self.console.on_terminal and not self.interactive:
                 run.sink = stack.enter_context(_shown(run.sink, self._guest.name, self.options.max_insns, written))
             return run.run()
+
+    def tell(self, verb: str, made: dict[str, Any]) -> None:
+        """The summary, to whom it belongs. Raises what made a write of the console fail."""
+        self.console.end_line()
+        if self.options.json:
+            print_json(verb, made)
+        else:
+            note(report(made))
+        self.console.require_written()
 
     def _end(self) -> None:
         """Ends the run soon, also if it has not begun yet. May be called from any thread."""

@@ -45,11 +45,12 @@ TraceArgument = Annotated[
     ),
 ]
 GuestArgument = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="GUEST",
         help="An ELF file, or the name of a guest that comes with vmrec.",
         autocompletion=complete_guest,
+        show_default=False,
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]

@@ -24,17 +24,15 @@ from vmrec.cli.live import (
     Live,
     LiveOptions,
     MaxInsnsOption,
-    OptionalGuestArgument,
     RamOption,
     SeedOption,
     default_capture,
     exit_status,
     find_guest,
-    report,
     summary,
 )
-from vmrec.cli.options import JsonOption
-from vmrec.cli.output import note, print_json
+from vmrec.cli.options import GuestArgument, JsonOption
+from vmrec.cli.output import print_json
 from vmrec.cli.paths import new_trace_paths
 from vmrec.errors import TraceError, UsageError
 from vmrec.record.recorder import TraceSink, make_header
@@ -42,7 +40,7 @@ from vmrec.trace.writer import TraceWriter
 
 
 def command(
-    guest: OptionalGuestArgument = None,
+    guest: GuestArgument = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -101,12 +99,7 @@ def command(
         header = make_header(live.machine, capture=level, seed=live.seed, chaos=chaos, created=created)
         writer = _create(output, found.name, header, durable=durable, force=force)
         made = _record(live, writer, level, json=json)
-        live.console.end_line()
-        if json:
-            print_json("record", made)
-        else:
-            note(report(made))
-        live.console.require_written()
+        live.tell("record", made)
     return exit_status(made, exit_code)
 
 

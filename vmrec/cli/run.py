@@ -16,20 +16,17 @@ from vmrec.cli.live import (
     Live,
     LiveOptions,
     MaxInsnsOption,
-    OptionalGuestArgument,
     RamOption,
     SeedOption,
     exit_status,
     find_guest,
-    report,
     summary,
 )
-from vmrec.cli.options import JsonOption
-from vmrec.cli.output import note, print_json
+from vmrec.cli.options import GuestArgument, JsonOption
 
 
 def command(
-    guest: OptionalGuestArgument = None,
+    guest: GuestArgument = None,
     isa: IsaOption = None,
     ram: RamOption = "128M",
     input: InputOption = None,
@@ -65,10 +62,5 @@ def command(
         begin = time.perf_counter()
         ended = live.run(None, capture=False)
         made = {**summary(live, ended, time.perf_counter() - begin), "seed": live.seed, "chaos": chaos}
-        live.console.end_line()
-        if json:
-            print_json("run", made)
-        else:
-            note(report(made))
-        live.console.require_written()
+        live.tell("run", made)
     return exit_status(made, exit_code)

@@ -111,12 +111,11 @@ static int find_planes(const uint8_t *in, size_t length, size_t count, uint32_t 
     return in == end ? 0 : -1;
 }
 
-int column_decode(const uint8_t *in, size_t length, uint8_t *out, size_t count, uint32_t width, int delta)
+static inline __attribute__((always_inline)) void decode_planes(const uint8_t *const *planes, uint64_t constant,
+                                                                uint8_t *out, size_t count, uint32_t width,
+                                                                int delta)
 {
-    const uint8_t *planes[8];
-    uint64_t constant, previous = 0, numbers[COLUMN_CHUNK];
-    if (find_planes(in, length, count, width, planes, &constant))
-        return -1;
+    uint64_t previous = 0, numbers[COLUMN_CHUNK];
     for (size_t start = 0; start < count; start += COLUMN_CHUNK) {
         size_t some = count - start < COLUMN_CHUNK ? count - start : COLUMN_CHUNK;
         for (size_t i = 0; i < some; i++)
@@ -131,6 +130,18 @@ int column_decode(const uint8_t *in, size_t length, uint8_t *out, size_t count, 
         for (size_t i = 0; i < some; i++)
             memcpy(out + (start + i) * width, &numbers[i], width);
     }
+}
+
+int column_decode(const uint8_t *in, size_t length, uint8_t *out, size_t count, uint32_t width, int delta)
+{
+    const uint8_t *planes[8];
+    uint64_t constant;
+    if (find_planes(in, length, count, width, planes, &constant))
+        return -1;
+    if (width == 4)
+        decode_planes(planes, constant, out, count, 4, delta);
+    else
+        decode_planes(planes, constant, out, count, 8, delta);
     return 0;
 }
 

@@ -239,15 +239,20 @@ int decode_needs_stepper(const insn_t *insn)
     }
 }
 
+/* Floating-point arithmetic, which is the engine's alone: major opcodes MADD, MSUB, NMSUB, NMADD and OP-FP. */
+int decode_is_float_arithmetic(const insn_t *insn)
+{
+    switch (insn->word & 0x7f) {
+    case 0x43: case 0x47: case 0x4b: case 0x4f: case 0x53: return 1;
+    default: return 0;
+    }
+}
+
 /* Does it need mstatus.FS? */
 int decode_uses_float(const insn_t *insn)
 {
     switch (insn->op) {
     case OP_FLW: case OP_FLD: case OP_FSW: case OP_FSD: return 1;
-    default: break;
-    }
-    switch (insn->word & 0x7f) {
-    case 0x43: case 0x47: case 0x4b: case 0x4f: case 0x53: return 1;
-    default: return 0;
+    default: return decode_is_float_arithmetic(insn);
     }
 }

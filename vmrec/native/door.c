@@ -121,19 +121,23 @@ void door_code_store(vm_t *vm, uint64_t offset, uint32_t length)
     }
 }
 
+decoded_page *door_new_decoded(void)
+{
+    decoded_page *decoded = calloc(1, sizeof *decoded);
+    if (!decoded)
+        abort();
+    decoded->version = 1;
+    decoded->insn[2048].op = decoded->insn[2049].op = OPX_PAGE_END;
+    return decoded;
+}
+
 /* The decoded copy of a RAM page, made if there is none. The engine loses its store permission to the page. */
 decoded_page *door_decoded(vm_t *vm, uint64_t page)
 {
     struct vm_internal *in = vm->in;
     decoded_page *decoded = in->decoded[page];
-    if (!decoded) {
-        decoded = calloc(1, sizeof *decoded);
-        if (!decoded)
-            abort();
-        decoded->version = 1;
-        decoded->insn[2048].op = decoded->insn[2049].op = OPX_PAGE_END;
-        in->decoded[page] = decoded;
-    }
+    if (!decoded)
+        in->decoded[page] = decoded = door_new_decoded();
     if (!(in->page_flags[page] & PAGE_DECODED)) {
         in->page_flags[page] |= PAGE_DECODED;
         if (in->write_epoch[page] == in->tlb_epoch)

@@ -182,6 +182,7 @@ void door_destroy(vm_t *vm);
 void door_mark_dirty(vm_t *vm, uint64_t page);
 /* A store of `length` bytes at RAM offset is about to change code that somebody may hold. */
 void door_code_store(vm_t *vm, uint64_t offset, uint32_t length);
+decoded_page *door_new_decoded(void); /* with nothing decoded in it */
 decoded_page *door_decoded(vm_t *vm, uint64_t page);
 void door_forget_decoded(vm_t *vm, uint64_t page);
 /* RAM access that is not on the fast path. 0 done, 1 refused (not RAM), 2 exit wanted (missing page). */
@@ -210,6 +211,7 @@ uint64_t csr_misa(const vm_t *vm);
 /* decode.c */
 void decode(const vm_t *vm, uint32_t word, insn_t *insn);
 int decode_needs_stepper(const insn_t *insn);
+int decode_is_float_arithmetic(const insn_t *insn);
 int decode_uses_float(const insn_t *insn);
 
 /* stepper.c */

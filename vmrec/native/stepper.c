@@ -52,13 +52,8 @@ static int into_executing(const vm_t *vm, uint64_t address, uint32_t size)
 static decoded_page *rom_page(vm_t *vm, uint64_t pc)
 {
     decoded_page **page = &vm->in->rom_decoded[(pc - ROM_BASE) >> PAGE_SHIFT];
-    if (!*page) {
-        *page = calloc(1, sizeof **page);
-        if (!*page)
-            abort();
-        (*page)->version = 1;
-        (*page)->insn[2048].op = (*page)->insn[2049].op = OPX_PAGE_END;
-    }
+    if (!*page)
+        *page = door_new_decoded();
     return *page;
 }
 
@@ -108,12 +103,6 @@ static int decode_at(vm_t *vm, decoded_page *page, uint64_t pc, uint64_t *tval)
     }
     decode(vm, word, &page->insn[(pc & (PAGE_SIZE - 1)) >> 1]);
     return 0;
-}
-
-static int is_float(uint32_t word)
-{
-    uint32_t opcode = word & 0x7f;
-    return opcode == 0x43 || opcode == 0x47 || opcode == 0x4b || opcode == 0x4f || opcode == 0x53;
 }
 
 /* A CSR instruction at the current position. 0 done and *old is what rd gets, -1 illegal. */

@@ -510,7 +510,7 @@ L_ILLEGAL:
     TRAP(CAUSE_ILLEGAL, d->word);
 
 L_OTHER: /* floating-point arithmetic */
-    if (!is_float(d->word) || !(h->mstatus & MSTATUS_FS))
+    if (!decode_is_float_arithmetic(d) || !(h->mstatus & MSTATUS_FS))
         goto L_ILLEGAL;
     SYNC();
     if (engine_float(vm, d->word))

@@ -9,7 +9,6 @@ here, at the latest of `close`.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -74,7 +73,6 @@ class TraceSink:
     def __init__(self, writer: TraceWriter) -> None:
         self.writer = writer
         self.events = 0
-        self.outputs_bytes = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vmrec-writer")
         self._running: deque[Future[None]] = deque()
         self._batch: list[_Piece | _Page] = []
@@ -83,13 +81,11 @@ class TraceSink:
         self._size = 0
         self._last = 0
         self._checkpoint = 0
-        self.overhead_ns = 0
 
     # --- the Sink ---
 
     def outputs(self, packed: bytes, position: int) -> None:
         """Outputs of steps before `position`."""
-        self.outputs_bytes += len(packed)
         self._add_small(packed, position)
 
     def event(self, event: Event) -> None:
@@ -99,7 +95,6 @@ class TraceSink:
 
     def observe(self, machine: Machine) -> None:
         """Digest, and now and then a checkpoint, at a grid position."""
-        begin = time.perf_counter_ns()
         digest = machine.digest()
         self._add(pack(["digest", machine.position, digest.to_dict()]), machine.position, machine.position)
         pages = machine.changed_pages
@@ -108,7 +103,6 @@ class TraceSink:
             self._write_checkpoint(machine)
         if self._size >= BATCH_BYTES:
             self._hand_over(flush=False)
-        self.overhead_ns += time.perf_counter_ns() - begin
 
     def rows(self, captured: Captured) -> None:
         """Captured rows, as they come from the native core."""

@@ -169,6 +169,7 @@ class LiveRun:
         machine = self.machine
         begin = time.perf_counter_ns()
         tick = HOST_CLOCK_TICK_SECONDS if isinstance(self.world.clock, HostClock) else TICK_SECONDS
+        machine.watch_deadline = isinstance(self.world.clock, ChaosClock)
         if self._capture:
             machine.start_capture()
         with Ticker(tick, machine.set_attention):
@@ -282,7 +283,6 @@ class LiveRun:
         if isinstance(clock, HostClock):
             self._set_clock(clock.ticks())
         elif isinstance(clock, ChaosClock):
-            machine.watch_deadline = True
             if self._planned is not None and self._planned[0] <= machine.position:
                 self._set_clock(self._planned[1])
             self._planned = clock.next_step(machine.position, machine.clock_ticks, machine.clock_deadline)

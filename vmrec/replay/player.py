@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vmrec.errors import TraceError, UsageError
-from vmrec.events import Clock, Entropy, Event, Idle, Input, from_wire
+from vmrec.events import OUTPUT_KINDS, Clock, Entropy, Event, Idle, Input, from_wire
 from vmrec.guest.elf import Guest, parse_guest
 from vmrec.machine.board import GRID, MachineConfig
 from vmrec.machine.machine import Engine, Exit, Machine
@@ -73,7 +73,7 @@ class _Feed:
         if obj is None:
             return False
         self._ahead.append(obj)
-        if obj[0] not in ("console", "stop"):
+        if obj[0] not in OUTPUT_KINDS:
             self._event = int(obj[1])
         return True
 
@@ -84,7 +84,7 @@ class _Feed:
     def next(self) -> list[Any]:
         """Takes the object that `peek` showed."""
         obj = self._ahead.popleft()
-        if obj[0] not in ("console", "stop"):
+        if obj[0] not in OUTPUT_KINDS:
             self._event = None  # reading stops at an event, so there was no other
         return obj
 
@@ -204,8 +204,8 @@ class Player:
         if exit_ is Exit.DIVERGED:
             self._row_differs()
             return
-        if machine.position == self._row_limit:
-            self._end_rows()
+        if machine.position == self._row_limit and self._end_rows():
+            self._next_rows()
         if machine.position == self._next_grid:
             self._observe()
         if exit_ is Exit.PULL:
@@ -271,7 +271,7 @@ class Player:
         console = []
         for actual in unpack_stream(packed):
             expected = self._feed.peek()
-            if expected is not None and expected[0] not in ("console", "stop"):
+            if expected is not None and expected[0] not in OUTPUT_KINDS:
                 expected = None
             if expected != actual and self.divergence is None:
                 self._diverge("output", expected, actual, "the guest's output differs", actual[1])
@@ -287,7 +287,7 @@ class Player:
     def _missed_output(self, before: int) -> bool:
         """Does the trace have an output before this position that the replay did not make?"""
         obj = self._feed.peek()
-        if obj is None or obj[0] not in ("console", "stop") or obj[1] >= before:
+        if obj is None or obj[0] not in OUTPUT_KINDS or obj[1] >= before:
             return False
         self._diverge("output", obj, None, "an output of the recording was not made", obj[1])
         return True
@@ -313,7 +313,7 @@ class Player:
         machine = self.machine
         if self.divergence is not None:
             return self.divergence
-        if self._rows is not None and not self._end_last_rows():
+        if self._row_limit != _FAR and not self._end_rows():
             return self.divergence
         if self._missed_output(_FAR):
             return self.divergence
@@ -355,22 +355,13 @@ class Player:
             raise TraceError(self.trace.path, None, f"rows at position {obj[1]}: a block that is not defined")
         self._row_limit = obj[2]
 
-    def _end_rows(self) -> None:
+    def _end_rows(self) -> bool:
+        """Compares the rows up to here to their end. False if they differ."""
         lib, vm, _ = self.machine.native
-        if lib.vm_check_end(vm):
-            self.rows_checked = self._row_limit
-            self._next_rows()
-        else:
+        if not lib.vm_check_end(vm):
             self._row_differs()
-
-    def _end_last_rows(self) -> bool:
-        lib, vm, _ = self.machine.native
-        if self._row_limit != _FAR:
-            if lib.vm_check_end(vm):
-                self.rows_checked = self.machine.position
-            else:
-                self._row_differs()
-                return False
+            return False
+        self.rows_checked = self.machine.position
         return True
 
     def _row_differs(self) -> None:
