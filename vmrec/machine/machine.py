@@ -281,9 +281,19 @@ class Machine:
         `engine` chooses the executor; the result is the same with each. Raises MachineError if the engine misbehaves.
         """
         if self.log is None:
-            exit_ = Exit(self._lib.vm_run(self._vm, until, _MODES[engine]))
-        else:
-            exit_ = Exit(self._lib.vm_run_logged(self._vm, until, self.log))
+            return self._exit(self._lib.vm_run(self._vm, until, _MODES[engine]))
+        return self._exit(self._lib.vm_run_logged(self._vm, until, self.log))
+
+    def settle(self) -> Exit:
+        """Does what the next step does before its instruction: ends a wait, enters an interrupt.
+
+        Then `pc` is the instruction that the next step executes. Returns Exit.POSITION if there is nothing left to do,
+        else what must be done first. To be called when the events at the position have been pushed.
+        """
+        return self._exit(self._lib.vm_settle(self._vm))
+
+    def _exit(self, code: int) -> Exit:
+        exit_ = Exit(code)
         if exit_ is Exit.ERROR:
             sentence = self._ffi.string(self._vm.error).decode()
             raise MachineError(f"{sentence} (position {self.position}, pc {self.pc:#x}); please report it")

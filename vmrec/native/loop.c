@@ -10,7 +10,9 @@
  *     4. an interrupt is entered (no step)
  *     5. steps are executed, up to the next deadline or the position asked for
  *
- * So the state that is seen at a position never depends on how the run was cut.
+ * So the state that is seen at a position never depends on how the run was cut. A debugger wants to see the next step
+ * instead, the first instruction of an interrupt's handler for example: vm_settle goes on to the end of 4, and a run
+ * after that finds nothing left to do there.
  */
 #include <stdlib.h>
 
@@ -139,7 +141,7 @@ static void execute(vm_t *vm, uint64_t until, int mode)
         stepper_run(vm, limit, limit - vm->time.position > SHORT_WAY);
 }
 
-int vm_run(vm_t *vm, uint64_t until, int mode)
+static int run(vm_t *vm, uint64_t until, int mode, int settle)
 {
     struct vm_internal *in = vm->in;
     in->exit = 0;
@@ -153,9 +155,9 @@ int vm_run(vm_t *vm, uint64_t until, int mode)
             return in->exit - 1;
         if (in->capture.diverged)
             return VM_EXIT_DIVERGED;
-        if (vm->time.position >= until)
+        if (vm->time.position >= until && !settle)
             return VM_EXIT_POSITION;
-        if (vm->attention) {
+        if (vm->attention && !settle) {
             vm->attention = 0;
             return VM_EXIT_ATTENTION;
         }
@@ -169,8 +171,20 @@ int vm_run(vm_t *vm, uint64_t until, int mode)
         }
         if (interrupt_enter(vm))
             continue;
+        if (settle)
+            return VM_EXIT_POSITION;
         execute(vm, until, mode);
     }
+}
+
+int vm_run(vm_t *vm, uint64_t until, int mode)
+{
+    return run(vm, until, mode, 0);
+}
+
+int vm_settle(vm_t *vm)
+{
+    return run(vm, vm->time.position, VM_MODE_AUTO, 1);
 }
 
 int vm_push_input(vm_t *vm, const uint8_t *data, uint32_t length)

@@ -177,6 +177,8 @@ void vm_state_changed(vm_t *vm);
 
 /* Runs until `position == until` or an exit; returns enum vm_exit. `mode`: enum vm_mode. */
 int vm_run(vm_t *vm, uint64_t until, int mode);
+/* Ends a wait and enters an interrupt, as the next step would first; then returns POSITION, or what stands in the way. */
+int vm_settle(vm_t *vm);
 
 void vm_set_attention(vm_t *vm);
 

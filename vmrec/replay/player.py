@@ -208,6 +208,11 @@ class Player:
             self._next_rows()
         if machine.position == self._next_grid:
             self._observe()
+        self._handle(exit_)
+
+    def _handle(self, exit_: Exit) -> None:
+        """Does what the machine came back for."""
+        machine = self.machine
         if exit_ is Exit.PULL:
             self._supply()
         elif exit_ is Exit.WAITING:
@@ -221,6 +226,20 @@ class Player:
         if self._end is not None and not machine.stopped and self._give_events() and self._end.get("stopped"):
             machine.run(machine.position + 1, engine=self._engine)
             self._compare_outputs()
+        return self.divergence
+
+    def settle(self) -> Divergence | None:
+        """At a position before the last: does what comes before the instruction of the next step.
+
+        Gives the events there, ends a wait, enters an interrupt; then the machine's pc is that of the next step.
+        """
+        machine = self.machine
+        while self.divergence is None and machine.position < self.last_position and self._give_events():
+            exit_ = machine.settle()
+            self._compare_outputs()
+            if exit_ is Exit.POSITION:
+                break
+            self._handle(exit_)
         return self.divergence
 
     def _give_events(self) -> bool:

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a run through a trace can look for, and what it reports when it has found it.
+
+    point             step n is a hit if                        forwards stops at    backwards stops at
+    Break             its instruction is at an address          n                    n
+    Watch             it loads from or stores into a range      n + 1                n
+    Traps             it traps                                  n + 1                n
+                      an interrupt is entered before it         n                    n
+    PrivilegeChange   the privilege differs after it            n + 1                n
+    Records           an output was made by it                  n + 1                n
+                      an event was given before it              n                    n
+
+Forwards from p the first hit counts that stops behind p, backwards the last that stops before p: what has just been
+done is found when going back, and what is about to be done when going on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from vmrec.machine.rows import Access
+
+__all__ = ["Break", "Condition", "Hit", "Point", "PrivilegeChange", "Records", "State", "Stop", "Traps", "Watch"]
+
+
+class State(Protocol):
+    """What can be seen of a machine at a position. Reading has no effect on it, on devices neither."""
+
+    @property
+    def position(self) -> int:
+        """Steps since reset."""
+
+    @property
+    def icount(self) -> int:
+        """Instructions retired since reset."""
+
+    @property
+    def pc(self) -> int:
+        """Address of the instruction that the next step executes."""
+
+    @property
+    def xlen(self) -> int:
+        """32 or 64."""
+
+    @property
+    def has_float(self) -> bool:
+        """Whether the hart has the registers f0 to f31."""
+
+    @property
+    def regs(self) -> list[int]:
+        """x0 to x31, unsigned, XLEN bits."""
+
+    @property
+    def fregs(self) -> list[int]:
+        """f0 to f31, raw 64-bit values; zeros without the F extension."""
+
+    @property
+    def csrs(self) -> dict[str, int]:
+        """Every CSR that the hart has and may read now, by name."""
+
+    @property
+    def privilege(self) -> int:
+        """Privilege mode: 3 is machine mode."""
+
+    @property
+    def mtime(self) -> int:
+        """Guest time in ticks of the timebase (10 MHz)."""
+
+    def read_memory(self, address: int, size: int) -> bytes:
+        """`size` bytes of RAM or boot ROM at a physical address. Raises UsageError where there is neither."""
+
+
+#: Asked with the state where the run would stop. It must not move the timeline.
+Condition = Callable[[State], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """The instruction at `address`."""
+
+    address: int
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Accesses to `size` bytes (1 to 2**32) from `address` on: physical memory or a device; fetches are none.
+
+    `kind`: write any store, change one that changes a byte of the range (any store, if it is a device), read any
+    load, access either.
+    """
+
+    address: int
+    size: int
+    kind: Literal["write", "read", "access", "change"] = "write"
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Traps:
+    """Synchronous traps, and entries into interrupts."""
+
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PrivilegeChange:
+    """Steps that change the privilege mode. Under machine revision 1 there are none."""
+
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Events and outputs of some `kinds` (vmrec.events)."""
+
+    kinds: frozenset[str]
+    condition: Condition | None = None
+
+
+Point = Break | Watch | Traps | PrivilegeChange | Records
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A point that step `step` hits (of an event: the step that it comes before).
+
+    `forward`, `backward`: the positions at which runs of the two directions stop. `pc`: the instruction of the step
+    (of an interrupt: the first of its handler), None for events and outputs. `access`: what a watch saw, `before` the old content of those bytes of RAM if it is a
+    store. `cause`: of a trap or interrupt, as in mcause.
+    """
+
+    step: int
+    forward: int
+    backward: int
+    point: Point
+    pc: int | None = None
+    access: Access | None = None
+    before: bytes | None = None
+    cause: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Where a move ended, and why.
+
+    `reason`: hit (then `hits` are the points hit there), step or seek (it got where it was told to), begin or end (of
+    the trace), interrupted.
+    """
+
+    reason: Literal["hit", "step", "seek", "begin", "end", "interrupted"]
+    position: int
+    hits: tuple[Hit, ...] = ()
