@@ -123,7 +123,8 @@ def _read(sections: DebugSections) -> _Table:
         if row.file is None:
             table.rows.append(None)
         else:
-            table.rows.append(LineRow(row.address, after.address, row.file.short, row.file.path, row.line, row.statement))
+            short, path = row.file
+            table.rows.append(LineRow(row.address, after.address, short, path, row.line, row.statement))
     return table
 
 
