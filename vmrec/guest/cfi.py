@@ -171,23 +171,23 @@ class _Reader:
         entry, size = Cursor(self._content, offset).unit()
         if not self._is_common(entry.number(size), size):
             raise Damaged("a CIE that is none")
-        version = entry.number(1)
+        version = entry.byte()
         augmentation = entry.text()
         if version not in (1, 3, 4) or augmentation[:1] not in ("", "z"):
             raise Damaged("a CIE of an unknown kind")
-        if version == 4 and (entry.number(1) != self._address_size or entry.number(1) != 0):
+        if version == 4 and (entry.byte() != self._address_size or entry.byte() != 0):
             raise Damaged("addresses of another size")
         code_align, data_align = entry.uleb(), entry.sleb()
-        return_register = entry.number(1) if version == 1 else entry.uleb()
+        return_register = entry.byte() if version == 1 else entry.uleb()
         encoding = 0
         if augmentation:
             length = entry.uleb()
             after = entry.place + length
             for letter in augmentation[1:]:
                 if letter == "R":
-                    encoding = entry.number(1)
+                    encoding = entry.byte()
                 elif letter == "P":
-                    self._pointer(entry, entry.number(1) & 0x0F)
+                    self._pointer(entry, entry.byte() & 0x0F)
                 elif letter == "L":
                     entry.skip(1)
                 elif letter != "S":
@@ -278,7 +278,7 @@ def _execute(row: _Row, code: Cursor, location: int, address: int) -> None:
         raise Damaged("instructions without an end")
     align = row.common.code_align
     while code.left:
-        opcode = code.number(1)
+        opcode = code.byte()
         high, low = opcode >> 6, opcode & 0x3F
         if high == 1:  # advance_loc
             location += low * align

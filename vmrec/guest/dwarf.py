@@ -59,8 +59,20 @@ class Cursor:
         """A little-endian number of `size` bytes."""
         return int.from_bytes(self.take(size), "little", signed=signed)
 
+    def byte(self) -> int:
+        """The next byte."""
+        place = self.place
+        if place >= self.end:
+            raise Damaged("cut off")
+        self.place = place + 1
+        return self.data[place]
+
     def uleb(self) -> int:
         """An unsigned LEB128 number of at most 70 bits."""
+        place = self.place
+        if place < self.end and (byte := self.data[place]) < 0x80:  # nearly always
+            self.place = place + 1
+            return byte
         return self._leb()[0]
 
     def sleb(self) -> int:

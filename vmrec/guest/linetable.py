@@ -92,13 +92,13 @@ class _Program:
             unit.skip(2)  # sizes of addresses and segment selectors
         header_length = unit.number(offset_size)
         start = unit.place + header_length
-        self._minimum_length = unit.number(1)
+        self._minimum_length = unit.byte()
         if self.version >= 4:
             unit.skip(1)  # operations per instruction: RISC-V has no long instruction words
-        self._default_statement = bool(unit.number(1))
+        self._default_statement = bool(unit.byte())
         self._line_base = unit.number(1, signed=True)
-        self._line_range = unit.number(1)
-        self._opcode_base = unit.number(1)
+        self._line_range = unit.byte()
+        self._opcode_base = unit.byte()
         if not self._line_range or not self._opcode_base:
             raise Damaged("a line program that divides by zero")
         self._lengths = unit.take(self._opcode_base - 1)
@@ -133,7 +133,7 @@ class _Program:
     def _entries(self) -> list[tuple[str, int]]:
         """Directories or files of version 5, as (name, index of the directory)."""
         unit = self._unit
-        formats = [(unit.uleb(), unit.uleb()) for _ in range(unit.number(1))]
+        formats = [(unit.uleb(), unit.uleb()) for _ in range(unit.byte())]
         count = unit.uleb()
         if count > unit.left or (count and not formats):
             raise Damaged("more names than bytes")
@@ -183,7 +183,7 @@ class _Program:
             address, file, line, statement = 0, 1, 1, self._default_statement
             ended = False
             while not ended:
-                opcode = unit.number(1)
+                opcode = unit.byte()
                 if opcode >= self._opcode_base:
                     advance, step = divmod(opcode - self._opcode_base, self._line_range)
                     address += advance * self._minimum_length
@@ -211,7 +211,7 @@ class _Program:
                 if ended:
                     yield TableRow(address, None, 0, False, True)
                 elif opcode == COPY or opcode >= self._opcode_base:
-                    known = files[file] if 0 <= file < len(files) and line > 0 else None
+                    known = files[file] if file < len(files) and line > 0 else None
                     yield TableRow(address, known, line, statement, False)
                 if not unit.left:
                     break
@@ -223,7 +223,7 @@ class _Program:
         if not 1 <= length <= unit.left:
             raise Damaged("an extended opcode of no length")
         after = unit.place + length
-        kind, operand = unit.number(1), 0
+        kind, operand = unit.byte(), 0
         if kind == SET_ADDRESS and length <= 9:
             operand = unit.number(length - 1)
         elif kind == DEFINE_FILE and self.version < 5 and len(self.files) < FILES_MAX:

@@ -59,7 +59,7 @@ class _Reader:
         if not 2 <= version <= 4:
             raise Damaged("a unit whose line program has the directory itself")
         table = self._table(unit.number(offset_size))
-        address_size = unit.number(1)
+        address_size = unit.byte()
         program = directory = None
         for attribute, form in table.get(unit.uleb(), []):
             value = self._value(unit, form, address_size, offset_size, version)
