@@ -38,7 +38,6 @@ KEEPERS = {
     "msgpack": "vmrec/trace/",
     "backports": "vmrec/trace/",
     "compression": "vmrec/trace/",
-    "elftools": "vmrec/guest/symbols.py",
     "typer": "vmrec/cli/",
     "rich": "vmrec/cli/",
     "hatchling": "vmrec/native/build.py",

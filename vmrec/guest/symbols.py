@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Names and source lines for guest addresses. For reports only: nothing that runs depends on them.
+"""Names for guest addresses, and addresses for names. For reports and debuggers: nothing that runs depends on them.
 
-A damaged symbol table or line table gives no names or no lines, never an error: the guest has been loaded already, and
-a report without names is better than none.
+A damaged symbol table gives no names, never an error: the guest has been loaded already, and a report without names is
+better than none. `lines` and `frames` hold what the debug sections say beside.
 """
 
 from __future__ import annotations
 
 import bisect
-import io
-import struct
-from collections.abc import Iterator
+import difflib
+import re
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
-from vmrec.errors import GuestError
-from vmrec.guest.elf import SHF_ALLOC, ElfFile, Section, Symbol
+from vmrec.errors import GuestError, UsageError
+from vmrec.guest.cfi import CallFrames
+from vmrec.guest.dwarf import DebugSections
+from vmrec.guest.elf import ElfFile, Section, Symbol
+from vmrec.guest.lines import Lines
 
-__all__ = ["Symbols"]
+__all__ = ["Function", "Symbols"]
 
 STT_OBJECT = 1
 STT_FUNC = 2
@@ -25,69 +27,107 @@ STT_SECTION = 3
 STT_FILE = 4
 STT_TLS = 6
 STB_LOCAL = 0
-SHF_COMPRESSED = 0x800
 
-#: What pyelftools lets out when the tables that it reads are damaged.
-_DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
+
+class Function(NamedTuple):
+    """A function's code: from `start` up to, not including, `end`."""
+
+    name: str
+    start: int
+    end: int
 
 
 class Symbols:
-    """The symbols and lines of one ELF file.
+    """The symbols, lines and call frames of one ELF file.
 
     Left out: mapping symbols ($x, $d), compiler-made local labels (.L…), names of files and sections.
     """
 
     def __init__(self, elf: bytes) -> None:
-        self._elf = elf
-        self._addresses: dict[str, int] = {}
-        self._lines: list[tuple[int, str | None]] | None = None
+        self.sections = DebugSections(elf)
+        self.lines = Lines(self.sections)
+        self.frames = CallFrames(self.sections)
+        self.xlen = self.sections.xlen
         try:
             file = ElfFile(elf, "guest")
             sections = file.sections()
             symbols = [symbol for symbol in file.symbols() if _is_named(symbol)]
         except GuestError:
             sections, symbols = [], []
-        self._compressed = any(section.flags & SHF_COMPRESSED for section in sections)
-        self._loaded = [range(s.address, s.address + s.size + 1) for s in sections if s.flags & SHF_ALLOC]
         self._build(symbols, sections)
 
     def _build(self, symbols: list[Symbol], sections: list[Section]) -> None:
         # At one address the first of equals is shown: global before local, typed before bare label, then by name.
         symbols.sort(key=lambda s: (s.address, s.info >> 4 == STB_LOCAL, s.info & 15 == 0, s.name))
-        sized: dict[int, tuple[int, str]] = {}
-        labels: dict[int, tuple[int, str]] = {}
+        self._sized: dict[int, tuple[int, str]] = {}
+        self._labels: dict[int, tuple[int, str]] = {}
+        data: set[int] = set()
         for symbol in symbols:
-            self._addresses.setdefault(symbol.name, symbol.address)
             if symbol.size:
-                sized.setdefault(symbol.address, (symbol.address + symbol.size, symbol.name))
+                self._sized.setdefault(symbol.address, (symbol.address + symbol.size, symbol.name))
             elif symbol.section < len(sections):
                 section = sections[symbol.section]
-                labels.setdefault(symbol.address, (section.address + section.size, symbol.name))
-        self._sized = sorted(sized)
-        self._sized_at = sized
-        self._labels = sorted(labels)
-        self._labels_at = labels
+                self._labels.setdefault(symbol.address, (section.address + section.size, symbol.name))
+            if symbol.info & 15 == STT_OBJECT:
+                data.add(symbol.address)
+        self._sized_starts = sorted(self._sized)
+        self._label_starts = sorted(self._labels)
+        self._data = data
+        # Static names may be there several times: the global one counts, else that at the lowest address.
+        symbols.sort(key=lambda s: s.info >> 4 == STB_LOCAL)
+        self._by_name: dict[str, Symbol] = {}
+        for symbol in symbols:
+            self._by_name.setdefault(symbol.name, symbol)
+
+    # --- names to addresses ---
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """All names, sorted."""
-        return tuple(sorted(self._addresses))
+        return tuple(sorted(self._by_name))
 
-    def address(self, name: str) -> int | None:
-        """The address of the symbol called `name`, or None."""
-        return self._addresses.get(name)
+    def address(self, text: str) -> int | None:
+        """The address that `text` means: a symbol "main", "main+0x10", or a number "0x80000000"; None if nothing."""
+        if text in self._by_name:
+            return self._by_name[text].address
+        name, plus, offset = text.rpartition("+")
+        base = 0 if not plus else self._by_name[name.strip()].address if name.strip() in self._by_name else None
+        number = _number(offset)
+        if base is None or number is None or base + number >= 1 << self.xlen:
+            return None
+        return base + number
+
+    def resolve(self, text: str) -> int:
+        """As `address`. Raises UsageError, with near names, if `text` means nothing."""
+        found = self.address(text)
+        if found is not None:
+            return found
+        name = text.rpartition("+")[0].strip() or text
+        if _number(name) is not None or name in self._by_name:
+            raise UsageError(f"{text!r} is no address of this {self.xlen}-bit guest")
+        raise UsageError(f"the guest has no symbol {name!r}. {self._hint(name)}")
+
+    def suggestions(self, name: str) -> list[str]:
+        """Up to three names that look like `name`, the nearest first."""
+        folded: dict[str, str] = {}
+        for known in self.names:
+            folded.setdefault(known.casefold(), known)
+        return [folded[near] for near in difflib.get_close_matches(name.casefold(), folded, n=3)]
+
+    def _hint(self, name: str) -> str:
+        near = self.suggestions(name)
+        if near:
+            return f"Did you mean {' or '.join(near)}?"
+        if self.names:
+            return "Give an address such as 0x80000000, or one of the names that `readelf -s` lists."
+        return "It was stripped of all symbols: give an address such as 0x80000000."
+
+    def size(self, name: str) -> int | None:
+        """How many bytes the object or function called `name` has; None if that is not known."""
+        symbol = self._by_name.get(name)
+        return symbol.size or None if symbol is not None else None
+
+    # --- addresses to names ---
 
     def lookup(self, address: int) -> str | None:
         """Where `address` is, e.g. "main" or "main+0x4"; None outside of everything that has a name.
@@ -95,97 +135,72 @@ class Symbols:
         A symbol with a size covers its own bytes. A bare label covers what follows it, up to the next symbol with a
         size and not past the end of its section.
         """
-        start = -1
-        place = bisect.bisect_right(self._sized, address)
-        if place:
-            start = self._sized[place - 1]
-            end, name = self._sized_at[start]
-            if address < end:
-                return _with_offset(name, address - start)
-        place = bisect.bisect_right(self._labels, address)
-        if place and (label := self._labels[place - 1]) > start:
-            end, name = self._labels_at[label]
-            if address < end:
-                return _with_offset(name, address - label)
+        start = self._start(address)
+        if start is None:
+            return None
+        _, name = self._covering(start, address)
+        return f"{name}+{address - start:#x}" if address > start else name
+
+    def function(self, address: int) -> Function | None:
+        """The function that has code at `address`, also one that is a bare label in assembly; None if there is none."""
+        if not self.sections.is_code(address):
+            return None
+        start = self._start(address)
+        if start is None or start in self._data:
+            return None
+        end, name = self._covering(start, address)
+        if start not in self._sized:
+            for starts in (self._sized_starts, self._label_starts):
+                place = bisect.bisect_right(starts, address)
+                end = min(end, starts[place]) if place < len(starts) else end
+        return Function(name, start, end)
+
+    def _start(self, address: int) -> int | None:
+        """Where the symbol that covers `address` starts."""
+        place = bisect.bisect_right(self._sized_starts, address)
+        start = self._sized_starts[place - 1] if place else -1
+        if place and address < self._sized[start][0]:
+            return start
+        place = bisect.bisect_right(self._label_starts, address)
+        if place and (label := self._label_starts[place - 1]) > start and address < self._labels[label][0]:
+            return label
         return None
 
+    def _covering(self, start: int, address: int) -> tuple[int, str]:
+        """(end, name) of the symbol at `start` that covers `address`."""
+        sized = self._sized.get(start)
+        return sized if sized is not None and address < sized[0] else self._labels[start]
+
+    # --- lines ---
+
     def line(self, address: int) -> str | None:
-        """The source line of the instruction at `address`, e.g. "race.c:41", or None. The first call reads DWARF."""
-        if self._lines is None:
-            self._lines = self._read_lines()
-        place = bisect.bisect_right(self._lines, address, key=lambda row: row[0])
-        return self._lines[place - 1][1] if place else None
+        """The source line of the instruction at `address`, e.g. "race.c:41", or None."""
+        row = self.lines.row(address)
+        return None if row is None else str(row)
 
-    def _read_lines(self) -> list[tuple[int, str | None]]:
-        """(address, "file:line") by address; a gap starts with (address, None)."""
-        if self._compressed:  # a few bytes could unpack to any size
-            return []
-        # Imported here: it costs 50 ms, and most commands show no lines.
-        from elftools.common.exceptions import DWARFError, ELFError
-        from elftools.elf.elffile import ELFFile
+    def breakpoints(self, file: str, line: int) -> tuple[int, tuple[int, ...]] | None:
+        """Where to stop at a line: the line itself, or the next one that has code, and addresses, one per function.
 
-        rows: dict[int, str | None] = {}
-        try:
-            file = ELFFile(io.BytesIO(self._elf))
-            if file.has_dwarf_info(strict=True):
-                dwarf = file.get_dwarf_info(relocate_dwarf_sections=False)
-                for unit in dwarf.iter_CUs():
-                    for address, line in _line_rows(dwarf, unit):
-                        # A function that the linker dropped has its lines at address 0. And where one sequence ends
-                        # and the next begins, the beginning counts.
-                        loaded = any(address in section for section in self._loaded)
-                        if loaded and (line is not None or address not in rows):
-                            rows[address] = line
-        except (*_DAMAGE, DWARFError, ELFError):
-            pass  # what was read until here is good
-        return sorted(rows.items(), key=lambda row: row[0])
+        A line can begin several times in one function (the parts of a `for`): the lowest address is meant. In several
+        functions it begins if it was inlined. `file` as in `Lines.matching`; None if there is no such line.
+        """
+        nearest = self.lines.nearest(file, line)
+        if nearest is None:
+            return None
+        first: dict[int, int] = {}
+        for address in self.lines.statements(file, nearest):
+            function = self.function(address)
+            first.setdefault(address if function is None else function.start, address)
+        return nearest, tuple(sorted(first.values()))
 
 
 def _is_named(symbol: Symbol) -> bool:
     return symbol.info & 15 not in (STT_SECTION, STT_FILE, STT_TLS) and not symbol.name.startswith(("$", ".L"))
 
 
-def _with_offset(name: str, offset: int) -> str:
-    return f"{name}+{offset:#x}" if offset else name
-
-
-def _line_rows(dwarf: Any, unit: Any) -> Iterator[tuple[int, str | None]]:
-    """(address, "file:line") for each row of a unit's line program, (address, None) at the end of a sequence."""
-    program = dwarf.line_program_for_CU(unit)
-    if program is None:
-        return
-    names: dict[int, str] = {}
-    for entry in program.get_entries():
-        state = entry.state
-        if state is None:
-            continue
-        if state.end_sequence:
-            yield state.address, None
-        elif state.line:
-            if state.file not in names:
-                names[state.file] = _file_name(program.header, state.file)
-            yield state.address, f"{names[state.file]}:{state.line}"
-
-
-def _file_name(header: Any, index: int) -> str:
-    """The name of file `index` of a line program, with its directory if that is a relative one.
-
-    DWARF 5 counts files and directories from 0; before, files and directories counted from 1, and directory 0 was
-    the compiler's own.
-    """
-    old = header.version < 5
-    files = header.file_entry
-    place = index - 1 if old else index
-    if not 0 <= place < len(files):
-        return "?"
-    name = _text(files[place].name)
-    place = files[place].dir_index - 1 if old else files[place].dir_index
-    directories = header.include_directory
-    if name.startswith("/") or not 0 <= place < len(directories):
-        return name.rpartition("/")[2]
-    directory = _text(directories[place])
-    return name if directory.startswith("/") or directory in ("", ".") else f"{directory}/{name}"
-
-
-def _text(name: object) -> str:
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+def _number(text: str) -> int | None:
+    """A number as people write addresses: 0x80000000 or 2147483648."""
+    text = text.strip()
+    if re.fullmatch(r"0[xX][0-9a-fA-F]{1,16}", text):
+        return int(text, 16)
+    return int(text) if re.fullmatch(r"[0-9]{1,20}", text) else None
