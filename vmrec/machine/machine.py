@@ -447,6 +447,10 @@ class Machine:
         """Whether the content of page `index` is elsewhere."""
         return bool(self._lib.vm_is_missing(self._vm, index))
 
+    def page_hash(self, index: int) -> bytes:
+        """The hash of page `index` as of the last digest or `take_changed`."""
+        return self._tree.page_hash(index)
+
     @property
     def zero_page_hash(self) -> bytes:
         """The hash of a page of zeros."""

@@ -31,9 +31,11 @@ QUEUE_MAX = 8
 BATCH_BYTES = 512 << 10
 #: Checkpoints are at least this far apart; further, if much of RAM changes (a position's worth of page content must
 #: not cost more than the log). Both depend on machine state only.
-CHECKPOINT_STEPS = 1 << 26
+CHECKPOINT_STEPS = 1 << 25
 CHECKPOINT_STEPS_PER_PAGE = 1 << 17
 CHECKPOINT_STEPS_MAX = 1 << 30
+#: So often at least a checkpoint names every page that ever changed, so that a reader need not go through all before.
+WHOLE_EVERY = 8
 
 
 def make_header(
@@ -81,6 +83,8 @@ class TraceSink:
         self._size = 0
         self._last = 0
         self._checkpoint = 0
+        self._ever_changed: set[int] = set()
+        self._since_whole = 0
 
     # --- the Sink ---
 
@@ -169,10 +173,16 @@ class TraceSink:
 
     def _write_checkpoint(self, machine: Machine) -> None:
         pages = machine.take_changed()
+        self._since_whole += 1
+        self._ever_changed |= pages.keys()
         self._end_small()
         for index, hash_ in pages.items():
             self._batch.append(_Page(hash_, machine.page(index)))
             self._size += PAGE_SIZE
+        if self._since_whole >= WHOLE_EVERY:
+            pages = {index: machine.page_hash(index) for index in sorted(self._ever_changed)}
+        if len(pages) == len(self._ever_changed):
+            self._since_whole = 0
         changed = [[index, hash_] for index, hash_ in pages.items()]
         self._add(
             pack(["checkpoint", machine.position, machine.state(), changed]), machine.position, machine.position

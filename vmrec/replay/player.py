@@ -13,7 +13,6 @@ A player starts at position 0 or at a checkpoint, and only goes forward; whoever
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -25,15 +24,13 @@ from vmrec.machine.board import GRID, MachineConfig
 from vmrec.machine.machine import Engine, Exit, Machine
 from vmrec.machine.rows import Columns
 from vmrec.replay.divergence import Divergence
+from vmrec.replay.feed import Feed, Records
 from vmrec.trace.codec import unpack_stream
-from vmrec.trace.layout import RECORD_KINDS
 from vmrec.trace.objects import CheckpointMark
 from vmrec.trace.reader import TraceReader
 
 __all__ = ["Player", "trace_config", "trace_guest"]
 
-#: Outputs read ahead while looking for the next event.
-LOOK_AHEAD = 4096
 _FAR = 2**64 - 1
 
 
@@ -52,49 +49,6 @@ def trace_guest(trace: TraceReader) -> Guest:
     if guest.hash != header["hash"]:
         raise TraceError(trace.path, 0, "holds another guest than its header says; record it again")
     return guest
-
-
-def _records(trace: TraceReader, first: int) -> Iterator[list[Any]]:
-    """The trace's events and outputs from position `first` on."""
-    for _, obj in trace.objects(trace.frame_at(first), RECORD_KINDS):
-        if obj[1] >= first:
-            yield obj
-
-
-class _Feed:
-    """The trace's events and outputs, one look ahead at a time, in the order of the file."""
-
-    def __init__(self, objects: Iterator[list[Any]]) -> None:
-        self._objects = objects
-        self._ahead: deque[list[Any]] = deque()
-        self._event: int | None = None  # position of the event at the end of the look-ahead, if there is one
-
-    def _read_one(self) -> bool:
-        obj = next(self._objects, None)
-        if obj is None:
-            return False
-        self._ahead.append(obj)
-        if obj[0] not in OUTPUT_KINDS:
-            self._event = int(obj[1])
-        return True
-
-    def peek(self) -> list[Any] | None:
-        """The next object, None at the end."""
-        return self._ahead[0] if self._ahead or self._read_one() else None
-
-    def next(self) -> list[Any]:
-        """Takes the object that `peek` showed."""
-        obj = self._ahead.popleft()
-        if obj[0] not in OUTPUT_KINDS:
-            self._event = None  # reading stops at an event, so there was no other
-        return obj
-
-    def barrier(self) -> int:
-        """How far the machine may run: the next event's position, or where the look-ahead ends."""
-        while self._event is None and len(self._ahead) < LOOK_AHEAD:
-            if not self._read_one():
-                return _FAR
-        return int(self._ahead[-1][1]) + 1 if self._event is None else self._event
 
 
 class Player:
@@ -124,6 +78,7 @@ class Player:
         self._last_digest = trace.digests[-1] if trace.digests else None
         self._end = trace.end
         self._covered = 0
+        self.records = Records(trace)  #: the trace's events and outputs
         self._rows: Iterator[list[Any]] | None = None
         self._row_limit = _FAR
         self._columns: Columns | None = None
@@ -138,7 +93,7 @@ class Player:
                 self._restore(checkpoint)
             first = self.machine.position
             self.last_good = first
-            self._feed = _Feed(_records(trace, first))
+            self._feed = Feed(self.records, first)
             self._next_grid = (first // GRID + 1) * GRID
             if check_rows and trace.header["capture"] == "full":
                 self._rows = trace.rows(first)
@@ -196,12 +151,12 @@ class Player:
                 break
         return self.divergence
 
-    def place(self, position: int, records: Iterator[list[Any]]) -> None:
-        """The machine has been given another state, that at `position`; `records` are the trace's from there on.
+    def place(self, position: int) -> None:
+        """To be told that the machine was given another state, that at `position`.
 
         What diverged before is forgotten. Rows are not compared from here on.
         """
-        self._feed = _Feed(records)
+        self._feed = Feed(self.records, position)
         self._next_grid = (position // GRID + 1) * GRID
         self._rows, self._row_limit = None, _FAR
         self.divergence, self.last_good, self.exit = None, position, Exit.POSITION
@@ -212,7 +167,8 @@ class Player:
         machine = self.machine
         if not self._give_events():
             return
-        until = min(target, self._next_grid, max(self._feed.barrier(), machine.position + 1), self._row_limit)
+        until = min(target, self._next_grid, self._row_limit)
+        until = max(self._feed.barrier(until), machine.position + 1)
         self.exit = exit_ = machine.run(until, engine=self._engine)
         self._compare_outputs()
         if self.divergence is not None:
@@ -263,7 +219,7 @@ class Player:
     def _give_events(self) -> bool:
         """Gives all events at the current position. False if the trace's next event lies behind."""
         machine = self.machine
-        while (obj := self._feed.peek()) is not None and obj[1] <= machine.position:
+        while (obj := self._feed.peek(machine.position)) is not None:
             event = self._event(obj)
             if event is None:
                 return True  # an output: it is compared when the machine makes one
@@ -289,7 +245,7 @@ class Player:
 
     def _supply(self) -> None:
         machine = self.machine
-        obj = self._feed.peek()
+        obj = self._feed.peek(machine.position)
         event = None if obj is None else self._event(obj)
         if not isinstance(event, Entropy) or event.position != machine.position:
             self._diverge("event", obj, "entropy", "the guest pulls entropy where the trace has none")
@@ -307,7 +263,7 @@ class Player:
             return
         console = []
         for actual in unpack_stream(packed):
-            expected = self._feed.peek()
+            expected = self._feed.peek(actual[1])
             if expected is not None and expected[0] not in OUTPUT_KINDS:
                 expected = None
             if expected != actual and self.divergence is None:
@@ -323,8 +279,8 @@ class Player:
 
     def _missed_output(self, before: int) -> bool:
         """Does the trace have an output before this position that the replay did not make?"""
-        obj = self._feed.peek()
-        if obj is None or obj[0] not in OUTPUT_KINDS or obj[1] >= before:
+        obj = self._feed.peek(before - 1)
+        if obj is None or obj[0] not in OUTPUT_KINDS:
             return False
         self._diverge("output", obj, None, "an output of the recording was not made", obj[1])
         return True

@@ -10,12 +10,9 @@ and come when the guest or a reader first touches them.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections import OrderedDict
-from collections.abc import Iterator
-from itertools import islice
+from bisect import bisect_right
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from vmrec.errors import TraceError, UsageError
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE
@@ -26,61 +23,13 @@ from vmrec.replay.snapshots import Contents, PageMap, Snapshot, Snapshots
 from vmrec.trace.objects import CheckpointMark
 from vmrec.trace.reader import TraceReader
 
-__all__ = ["Records", "Rewinder"]
+__all__ = ["Rewinder"]
 
 #: Steps before the target of a move at which snapshots are left.
 DISTANCES = tuple(1 << bits for bits in (23, 20, 17, 14, 11, 8))
 #: So many steps are run sooner than a snapshot is put back.
 SHORT_WAY = 1 << 14
-#: Records of frames that are kept unpacked.
-RECORDS_KEPT = 1 << 18
 _ZERO = bytes(PAGE_SIZE)
-
-
-class Records:
-    """A trace's events and outputs from any position on; the frames read last are kept unpacked."""
-
-    def __init__(self, trace: TraceReader) -> None:
-        self._trace = trace
-        self._frames: OrderedDict[int, tuple[int, int, list[list[Any]]]] = OrderedDict()
-        self._kept = 0
-
-    def read(self, first: int) -> Iterator[list[Any]]:
-        """Yields the records at `first` or later, as they are on the wire."""
-        frame = self._frame_at(first)
-        while frame < len(self._trace.frames):
-            found = self._frame(frame)
-            yield from islice(found, bisect_left(found, first, key=lambda wire: wire[1]), None)
-            frame += 1
-
-    def read_back(self, last: int) -> Iterator[list[Any]]:
-        """Yields the records before position `last`, the last first."""
-        frame = min(self._frame_at(last), len(self._trace.frames) - 1)
-        while frame >= 0:
-            found = self._frame(frame)
-            for place in range(bisect_left(found, last, key=lambda wire: wire[1]) - 1, -1, -1):
-                yield found[place]
-            frame -= 1
-
-    def _frame_at(self, position: int) -> int:
-        for frame, (covered, last, _) in reversed(self._frames.items()):
-            if covered < position <= last:
-                return frame
-        return self._trace.frame_at(position)
-
-    def _frame(self, frame: int) -> list[list[Any]]:
-        kept = self._frames.get(frame)
-        if kept is not None:
-            self._frames.move_to_end(frame)
-            return kept[2]
-        frames = self._trace.frames
-        covered = frames[frame - 1].last if frame else -1
-        found = self._trace.frame_records(frame)
-        self._frames[frame] = covered, frames[frame].last, found
-        self._kept += len(found) + 64
-        while self._kept > RECORDS_KEPT and len(self._frames) > 1:
-            self._kept -= len(self._frames.popitem(last=False)[1][2]) + 64
-        return found
 
 
 class Rewinder:
@@ -92,8 +41,8 @@ class Rewinder:
 
     def __init__(self, trace: TraceReader, budget: int) -> None:
         self.trace = trace
-        self.records = Records(trace)
         self.player = Player(trace)
+        self.records = self.player.records
         self.player.page_source = self._bring_page
         machine = self.player.machine
         self._contents = Contents()
@@ -171,6 +120,11 @@ class Rewinder:
 
     # --- snapshots ---
 
+    @property
+    def kept_bytes(self) -> int:
+        """What the contents of snapshots take."""
+        return self._contents.size
+
     def bases(self, first: int, last: int) -> list[int]:
         """Where going back is cheap: positions behind `first` and before `last`, ascending."""
         kept = self._snapshots.between(first, last)
@@ -203,7 +157,7 @@ class Rewinder:
             self.player.machine.restore(base.machine)
         else:
             self._put_checkpoint(base)
-        self.player.place(base.position, self.records.read(base.position))
+        self.player.place(base.position)
         self._settled = self._unusable = False
 
     def _put_checkpoint(self, mark: CheckpointMark) -> None:

@@ -411,9 +411,7 @@ class Timeline:
         kinds = _kinds(points)
         if not kinds:
             return
-        for wire in self._rewinder.records.read(max(begin, 0)):
-            if last is not None and wire[1] > last:
-                return
+        for wire in self._rewinder.records.read(max(begin, 0), None if last is None else last + 1):
             if wire[0] in kinds:
                 for hit in _record_hits(wire, points):
                     if by_step:

@@ -34,6 +34,8 @@ outputs are defined in `vmrec.events` and only repeated from there. Bins of the 
     digests      (u64 position, u32 frame, 32 bytes value)…      in order of position
     checkpoints  (u64 position, u32 frame)…                      in order of position
     pages        (first 8 bytes of the hash, u32 frame)…         where each page's content is
+    whole        (u32 number)…                                   checkpoints, counted from 0, that name every page
+                                                                 changed since reset; traces before 0.2 lack it
 """
 
 from __future__ import annotations

@@ -8,8 +8,10 @@ where the few are that a reader wants to jump to. Writer, reader and recovery sh
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from vmrec.trace.codec import Malformed, PageList
@@ -277,6 +279,8 @@ class Index:
         self.checkpoints: list[CheckpointMark] = []
         self.contents: dict[bytes, int] = {}  # hash of a page → frame
         self.end: int | None = None
+        self.whole: list[int] = []  # numbers of the checkpoints that name every page changed since reset
+        self._changed: set[int] = set()
         self._prefixes = b""
         self._by_prefix: dict[int, int] | None = None
 
@@ -291,6 +295,10 @@ class Index:
             if self.checkpoints and self.checkpoints[-1].position >= obj[1]:
                 raise Malformed(f"two checkpoints at {obj[1]}")
             self.checkpoints.append(CheckpointMark(obj[1], frame))
+            named = {page for page, _ in obj[3]}
+            self._changed |= named
+            if len(named) == len(self._changed):
+                self.whole.append(len(self.checkpoints) - 1)
             if len(self.checkpoints) > MAX_MARKS:
                 raise Malformed(f"more than {MAX_MARKS} checkpoints")
         elif kind == "page":
@@ -304,8 +312,14 @@ class Index:
         """Drops what was noted of frame `frame` and later ones."""
         self.digests = [mark for mark in self.digests if mark.frame < frame]
         self.checkpoints = [mark for mark in self.checkpoints if mark.frame < frame]
+        self.whole = [number for number in self.whole if number < len(self.checkpoints)]
         self.contents = {hash_: at for hash_, at in self.contents.items() if at < frame}
         self.end = None if self.end is not None and self.end >= frame else self.end
+
+    def whole_before(self, number: int) -> int:
+        """The last checkpoint, not behind checkpoint `number`, that names every changed page; else the first, 0."""
+        place = bisect_right(self.whole, number)
+        return self.whole[place - 1] if place else 0
 
     def frame_of(self, page_hash: bytes) -> int | None:
         """The frame that should hold a page's content; look at the full hash there, the index has only 8 bytes."""
@@ -329,6 +343,7 @@ class Index:
                 "checkpoints": b"".join(_CHECKPOINT.pack(mark.position, mark.frame) for mark in self.checkpoints),
                 "pages": b"".join(pages),
                 "end": self.end,
+                "whole": struct.pack(f"<{len(self.whole)}I", *self.whole),
             },
         ]
 
@@ -349,6 +364,7 @@ class Index:
                 raise Malformed("a table of the index is out of order or names a frame that is not there")
         if end is not None and end >= frames:
             raise Malformed("the index names a frame that is not there")
+        index.whole = _whole(obj[2].get("whole", b""), len(index.checkpoints))
         index._prefixes = pages
         index.end = end
         return index
@@ -356,4 +372,14 @@ class Index:
     def same_as(self, stored: list[Any]) -> bool:
         """Whether an object of kind index says what was found."""
         built = self.to_object(stored[1])
-        return built is None or all(stored[2][key] == value for key, value in built[2].items())
+        return built is None or all(stored[2].get(key, value) == value for key, value in built[2].items())
+
+
+def _whole(table: object, checkpoints: int) -> list[int]:
+    """The index's table of whole checkpoints. Raises Malformed."""
+    if type(table) is not bytes or len(table) % 4 or len(table) // 4 > checkpoints:
+        raise Malformed("the table of whole checkpoints in the index has a size that cannot be")
+    numbers = list(struct.unpack(f"<{len(table) // 4}I", table))
+    if any(a >= b for a, b in pairwise([*numbers, checkpoints])):
+        raise Malformed("the table of whole checkpoints in the index is out of order")
+    return numbers

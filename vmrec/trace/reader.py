@@ -256,8 +256,16 @@ class TraceReader:
                 yield info, obj
 
     def _one_frame(self, frame: int, kinds: frozenset[str] | set[str]) -> Iterator[list[Any]]:
-        """The objects of some kinds in one frame, no other frame being touched but for the link before it."""
-        return (obj for _, obj in self._frame_objects(frame, Order(), kinds))
+        """The objects of some kinds in one frame, no other frame being touched but for the link before it.
+
+        Those of other kinds are passed over unchecked: that they are what was written is known from the link.
+        """
+        info, raw = self._frame(frame, skip_rows="rows" not in kinds)
+        with trace_errors(self.path, info.offset):
+            for obj in unpack_stream(raw):
+                if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds:
+                    check(obj)
+                    yield obj
 
     def records(self, first: int = 0, last: int | None = None) -> Iterator[Event | Output]:
         """Yields the events and outputs with first ≤ position < last (to the end if None), in order."""
@@ -387,7 +395,11 @@ class TraceReader:
         marks = self.checkpoints
         number = marks.index(mark)
         known = max((cached for cached in self._maps if cached <= number), default=-1)
-        pages = dict(self._maps.get(known, ()))
+        whole = self._index().whole_before(number)
+        if known < whole:
+            known, pages = whole - 1, {}
+        else:
+            pages = dict(self._maps.get(known, ()))
         limit = self.header["machine"].get("ram_size")
         limit = min(MAX_PAGES, limit // PAGE_SIZE) if type(limit) is int else MAX_PAGES
         for step in marks[known + 1 : number + 1]:

@@ -310,7 +310,10 @@ class TraceWriter:
         if self._size + len(packed) > MAX_FRAME_RAW:
             self.flush()
         kind = _first_kind(packed)
-        if self._parts and self._rows != (kind == "rows") and max(self._size, len(packed)) >= ROWS_APART:
+        if self._parts and self._rows != (kind == "rows") and max(self._size, len(packed)) >= APART:
+            self.flush()
+        apart = kind == "checkpoint" and self._size >= APART  # it is found without unpacking the contents that it names
+        if apart:
             self.flush()
         self._rows = kind == "rows" and (self._rows or not self._parts)
         if kind not in _UNINDEXED:
@@ -319,6 +322,8 @@ class TraceWriter:
                 check(obj)
                 self._index.add(frame, obj)
         self._add(packed, first, last)
+        if apart:
+            self.flush()
 
     def append_page(self, hash_: bytes, content: bytes) -> bool:
         """Adds the content (4096 bytes) of a page with this hash (32 bytes, blake3), unless the trace has it already.
@@ -391,8 +396,8 @@ class TraceWriter:
             raise ValueError(f"{self.path}: the trace is closed")
 
 
-#: Rows of so many bytes are not mixed with other objects, so that readers of those may pass over them.
-ROWS_APART = 64 << 10
+#: So many bytes of rows, or of page contents, are not mixed with what belongs to readers of other things.
+APART = 64 << 10
 #: Kinds that the index does not note.
 _UNINDEXED = RECORD_KINDS | {"rows"}
 
