@@ -263,7 +263,7 @@ class Player:
             return
         console = []
         for actual in unpack_stream(packed):
-            expected = self._feed.peek(actual[1])
+            expected = self._feed.peek(actual[1]) or self._feed.peek(_FAR)
             if expected is not None and expected[0] not in OUTPUT_KINDS:
                 expected = None
             if expected != actual and self.divergence is None:
