@@ -82,6 +82,7 @@ GUESTS = (
     Guest("flood", "rv32im", ("flood.c",)),
     Guest("loop-reg", "rv32im", ("loop-reg.c",)),
     Guest("loop-mem", "rv32im", ("loop-mem.c",)),
+    Guest("loop-mem-long", "rv32im", ("loop-mem.c",), defines=("ITERATIONS=110000000u",)),
     Guest("loop64-mem", "rv64gc", ("loop-mem.c",)),
     Guest("loop-branchy", "rv32im", ("loop-branchy.c",)),
     Guest("loop-mmio", "rv32im", ("loop-mmio.c",)),

@@ -102,8 +102,8 @@ def test_what_was_measured_is_shown_whatever_ends_it(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--row", "Z"], "--row Z: there is no such row; choose among A, B, C, D, E, F, G, H, L, N, O."),
-        (["--row", "A,J"], "--row J: is not measured yet; choose among A, B,"),
+        (["--row", "Z"], "--row Z: there is no such row; choose among A, B, C, D, E, F, G, H, J, K, L, N, O."),
+        (["--row", "A,I"], "--row I: is not measured yet; choose among A, B,"),
         (["--guest", "race"], "--guest race: is not in the suite; choose among loop-reg, loop-mem,"),
         (["--runs", "0"], "Invalid value for '--runs'"),
     ],
@@ -122,9 +122,19 @@ def test_the_suite_is_there_and_everything_is_planned(tmp_path: Path) -> None:
     assert planned.count("loop-mem: stock") == 3  # peers take part in three rounds at most
     assert planned.count("loop-trap: stock") == 0
     assert planned.count("loop-fp: record full") == 1
-    assert planned[-5:] == ["row F", "row H", "row L", "row N", "row O"]
+    assert planned[-5:] == ["row J", "row K", "row L", "row N", "row O"]
     only = [what for what, _ in Bench(Plan(rows=("F",)), tmp_path).steps()]
     assert only == ["loop-mem: record full", "row F"]
+
+
+def test_moving_about_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    found = reported(capsys, "--quick", "--row", "J,K")
+    seeks, back = found["rows"]
+    assert [figure["name"] for figure in seeks["figures"]] == ["p50", "p95", "first p50", "first p95"]
+    assert [figure["name"] for figure in back["figures"]] == ["p50", "p95", "write at the begin", "change at the begin"]
+    *_, write, change = back["figures"]
+    assert 0 < int(write["detail"].removeprefix("found at ")) < 10**6
+    assert change["detail"] == "found at 0"
 
 
 def test_verdicts() -> None:

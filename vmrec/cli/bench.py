@@ -24,7 +24,7 @@ from vmrec.cli.output import note, print_json, progress, write
 from vmrec.errors import UsageError, VmrecError
 
 #: Rows of the table that cannot be measured yet.
-_LATER = {"I", "J", "K", "M"}
+_LATER = {"I", "M"}
 
 
 def complete_row(incomplete: str) -> list[str]:
@@ -82,6 +82,7 @@ def command(
       E  replay / record
       F  recording in full, on a loop of loads and stores
       G  size of full recordings      H  size of inputs recordings
+      J  seeks       K  steps back
       L  diff        N  memory        O  start-up
 
     Ratios are of speeds: more is better. Both sides run alternately, and the median of the pairs counts. Each figure

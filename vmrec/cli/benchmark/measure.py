@@ -23,6 +23,9 @@ from vmrec.cli.benchmark.rows import PARTS, ROWS, Figure, Result
 from vmrec.cli.benchmark.sides import Timing, guest_named
 from vmrec.diff.first import Difference, diff
 from vmrec.errors import MachineError
+from vmrec.guest.symbols import Symbols
+from vmrec.replay.points import Watch
+from vmrec.replay.timeline import Timeline
 from vmrec.trace.reader import TraceReader
 
 __all__ = ["SUITE", "Bench", "Plan"]
@@ -129,7 +132,8 @@ class Bench:
         for guest in self._full_guests():
             found.append((f"{guest}: record full", partial(self._full, guest)))
         own: dict[str, Callable[[], None]] = {
-            "F": self._hooks, "H": self._log, "L": self._diff, "N": self._memory, "O": self._start,
+            "F": self._hooks, "H": self._log, "J": self._seek, "K": self._go_back, "L": self._diff, "N": self._memory,
+            "O": self._start,
         }  # fmt: skip
         found += [(f"row {letter}", own[letter]) for letter in own if letter in self.plan.rows]
         return found
@@ -370,6 +374,55 @@ class Bench:
             raise MachineError(f"`vmrec record` failed while it was measured: {result.stderr.decode()[-200:]}")
         return int(result.stdout.split()[-1]) * 1024
 
+    # ---------------------------------------------------------------------------------------------- moving about
+
+    def _travelled(self) -> Path:
+        """A recording to move about in."""
+        path = self._folder / "travel.vmrec"
+        if not path.exists():
+            length = 10**8 if self.plan.quick else 10**9
+            sides.record("loop-mem-long", path, self._clock, max_insns=length)
+        return path
+
+    def _seek(self) -> None:
+        """To positions all over the recording: one after the other, and each as the first of a fresh timeline."""
+        path, values, first = self._travelled(), [], []
+        with TraceReader(path) as trace, Timeline(trace) as timeline:
+            places = [number * 0x9E3779B97F4A7C15 % timeline.last for number in range(1, 20 if self.plan.quick else 61)]
+            values = [1e3 * self._seconds(lambda at=at: timeline.seek(at)) for at in places]  # type: ignore[misc]
+        for at in places[: 5 if self.plan.quick else 21]:
+            with TraceReader(path) as trace, Timeline(trace) as timeline:
+                first.append(1e3 * self._seconds(partial(timeline.seek, at)))
+        for name, found in (("", values), ("first ", first)):
+            self._add("J", f"{name}p50", [_percentile(found, 50)], 1, f"{len(found)} seeks in loop-mem-long")
+            self._add("J", f"{name}p95", [_percentile(found, 95)], 1)
+
+    def _go_back(self) -> None:
+        """Step by step; and from the end to a write that lies near the begin.
+
+        The word behind the array that the loop writes is cleared at start-up, and never again; a watch for a change
+        of it finds none. The array's first word is in a page that the loop writes to all the time.
+        """
+        path = self._travelled()
+        with TraceReader(path) as trace, Timeline(trace) as timeline:
+            timeline.seek(timeline.last // 2)
+            timeline.reverse_step()
+            steps = [1e3 * self._seconds(timeline.reverse_step) for _ in range(3000)]
+            self._add("K", "p50", [_percentile(steps, 50)], 3, "3000 steps back")
+            self._add("K", "p95", [_percentile(steps, 95)], 3)
+            array = Symbols(timeline.guest.data).address("data")
+            assert array is not None  # it is our guest
+            for kind in ("write", "change"):
+                timeline.seek(timeline.last)
+                watch = Watch(array + (256 << 10), 4, kind)
+                seconds = self._seconds(partial(timeline.reverse_run, [watch]))
+                self._add("K", f"{kind} at the begin", [1e3 * seconds], 0, f"found at {timeline.position}")
+
+    def _seconds(self, function: Callable[[], object]) -> float:
+        begin = time.perf_counter()
+        function()
+        return time.perf_counter() - begin
+
     # ------------------------------------------------------------------------------------------------- start-up
 
     def _start(self) -> None:
@@ -381,6 +434,8 @@ class Bench:
         values = list(_repeated(9, lambda: _open(path)))
         size = _number(path.stat().st_size / 1e6)
         self._add("O", "open", [1e3 * seconds for seconds in values[1:]], 1, f"a recording of {size} MB")
+        values = list(_repeated(9, lambda: _open_timeline(path)))
+        self._add("O", "open a timeline", [1e3 * seconds for seconds in values[1:]], 1, "the same")
         path.unlink()
 
 
@@ -395,6 +450,16 @@ def _open(path: Path) -> None:
     """What every verb does first: header, length, end, and where digests and checkpoints are."""
     with TraceReader(path) as trace:
         _ = trace.last_position, trace.end, trace.digests, trace.checkpoints
+
+
+def _open_timeline(path: Path) -> None:
+    with TraceReader(path) as trace, Timeline(trace) as timeline:
+        _ = timeline.state.pc
+
+
+def _percentile(values: Sequence[float], percent: int) -> float:
+    """The least value that at least `percent` of them do not exceed."""
+    return sorted(values)[max(-(-len(values) * percent // 100) - 1, 0)]
 
 
 def _number(value: float) -> str:

@@ -13,7 +13,7 @@ from vmrec.cli.output import columns
 __all__ = ["NOT_YET", "lines"]
 
 NOT_YET = (
-    "There is no kernel guest yet: the kernel's figures in B, C and D are not measured, nor are the rows I, J, K and M."
+    "There is no kernel guest yet: the kernel's figures in B, C, D and J are not measured, nor are the rows I and M."
 )
 _VERDICTS = {"goal": "goal met", "floor": "met", "below": "BELOW", None: ""}
 

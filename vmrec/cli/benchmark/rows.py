@@ -55,6 +55,8 @@ class Row:
 _LOADS_AND_STORES = Bounds(4, 5)
 _ONE_PAGE = Bounds(0.1, 1)
 _LONG_DIFF = Bounds(math.inf, 5, more_is_better=False)
+_SLOW_SEEK = Bounds(100, 50, more_is_better=False)
+_FAR_WRITE = Bounds(2000, 1000, more_is_better=False)
 
 ROWS = {
     row.letter: row
@@ -77,6 +79,14 @@ ROWS = {
         Row("G", "size of a full recording", "B/insn", Bounds(2.5, 1, more_is_better=False)),
         Row("H", "size of an inputs recording", "bit/insn", Bounds(0.004, 0.002, more_is_better=False)),
         Row(
+            "J", "seek anywhere in 10^9 steps", "ms", Bounds(30, 15, more_is_better=False),
+            exceptions={"p95": _SLOW_SEEK, "first p95": _SLOW_SEEK},
+        ),
+        Row(
+            "K", "going back, warm", "ms", Bounds(1, 0.2, more_is_better=False),
+            exceptions={"write at the begin": _FAR_WRITE, "change at the begin": _FAR_WRITE},
+        ),
+        Row(
             "L", "diff of inputs, 10^8 steps", "s", Bounds(10, 0.5, more_is_better=False),
             exceptions={f"10^9, {name}": _LONG_DIFF for name in ("early", "late", "unseen")},
         ),
@@ -86,7 +96,7 @@ ROWS = {
         ),
         Row(
             "O", "start-up", "ms", Bounds(250, 150, more_is_better=False),
-            exceptions={"open": Bounds(100, 50, more_is_better=False)},
+            exceptions={name: Bounds(100, 50, more_is_better=False) for name in ("open", "open a timeline")},
         ),
     )
 }  # fmt: skip
