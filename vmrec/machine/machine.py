@@ -26,7 +26,7 @@ from vmrec.machine.board import PAGE_SIZE, RAM_BASE, ROM_BASE, ROM_SIZE, Machine
 from vmrec.machine.cpu import open_core, open_engine, profile_bits
 from vmrec.trace.digests import OutputChain, PageTree, digest_of
 
-__all__ = ["Captured", "Digest", "Exit", "Machine", "StopReason"]
+__all__ = ["Captured", "Digest", "Exit", "Machine", "Snapshot", "StopReason"]
 
 Engine = Literal["auto", "engine", "stepper"]
 
@@ -61,7 +61,8 @@ class Exit(IntEnum):
     DEADLINE = 8  #: the guest programmed a timer (only with `watch_deadline`)
     MISSING_PAGE = 9  #: page `missing_page` is needed: `set_page` and run again
     DIVERGED = 10  #: check mode: a row differs from the recording
-    ERROR = 11  #: never returned: raised as MachineError
+    POINT = 11  #: a point was hit, and its log is full: machine/pointlog.py
+    ERROR = 12  #: never returned: raised as MachineError
 
 
 class StopReason(IntEnum):
@@ -111,6 +112,15 @@ class Captured:
     columns: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All state but RAM, at `position`, as bytes of the native records; `outputs` is the saved chain."""
+
+    position: int
+    records: bytes
+    outputs: dict[str, bytes]
+
+
 class Machine:
     """One hart, its RAM and its devices, with a guest loaded and at position 0.
 
@@ -151,6 +161,7 @@ class Machine:
         if self._vm.tohost:
             self._lib.vm_watch(self._vm, self._vm.tohost)
         self._hash_dirty()
+        self.initial_pages = dict(self._changed)  #: index → hash of the pages that the guest was loaded into
         self._changed.clear()
 
     def _load(self, offset: int, data: bytes) -> None:
@@ -403,6 +414,11 @@ class Machine:
             return bytes(rom[address - ROM_BASE : address - ROM_BASE + size])
         raise UsageError(f"{size} bytes at {address:#x} are neither in RAM nor in the boot ROM")
 
+    @property
+    def privilege(self) -> int:
+        """The privilege mode: 3 is machine mode."""
+        return int(self._vm.hart.priv)
+
     def page(self, index: int) -> bytes:
         """Content (4096 bytes) of RAM page `index`, counted from the start of RAM."""
         return bytes(self._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE])
@@ -414,6 +430,33 @@ class Machine:
         self._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = content
         self._lib.vm_set_missing(self._vm, index, 0)
         self._lib.vm_host_wrote(self._vm, index)
+
+    def put_page(self, index: int, content: bytes, hash_: bytes) -> None:
+        """As `set_page`, by a caller who knows the content's hash: the page does not count as changed."""
+        self._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = content
+        self._lib.vm_set_missing(self._vm, index, 0)
+        self._lib.vm_host_replaced(self._vm, index)
+        self._tree.put(index, hash_)
+
+    def put_missing(self, index: int, hash_: bytes) -> None:
+        """From here on page `index` has the content with this hash, which is elsewhere: see `mark_missing`."""
+        self._lib.vm_set_missing(self._vm, index, 1)
+        self._tree.put(index, hash_)
+
+    def is_missing(self, index: int) -> bool:
+        """Whether the content of page `index` is elsewhere."""
+        return bool(self._lib.vm_is_missing(self._vm, index))
+
+    @property
+    def zero_page_hash(self) -> bytes:
+        """The hash of a page of zeros."""
+        return self._tree.zero_page
+
+    def drop_changed(self) -> list[int]:
+        """The pages stored to since they were last asked for, without hashing them: whoever puts others there."""
+        dropped = sorted({*self._take_dirty(), *self._changed})
+        self._changed.clear()
+        return dropped
 
     @property
     def missing_page(self) -> int:
@@ -490,6 +533,21 @@ class Machine:
                     setattr(record, field, value)
         self._lib.vm_clear_outputs(self._vm)
         self._lib.vm_state_changed(self._vm)
+
+    def snapshot(self) -> Snapshot:
+        """As `state`, but opaque and quick: for this process only. Outputs must have been taken before."""
+        return Snapshot(self.position, bytes(self._state_bytes()), self._chain.save())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Makes the state of a snapshot of such a machine the machine's. RAM is the caller's business."""
+        self._state_bytes()[:] = snapshot.records
+        self._chain = OutputChain.restore(snapshot.outputs)
+        self._lib.vm_clear_outputs(self._vm)
+        self._lib.vm_state_changed(self._vm)
+
+    def _state_bytes(self) -> Any:
+        """The records of `_STATE`, which come first in the native record."""
+        return self._ffi.buffer(self._vm, self._ffi.offsetof("vm_t", "xlen"))
 
     def _check_record(self, name: str, type_name: str, values: dict[str, Any]) -> None:
         fields = _fields(self._ffi, type_name)

@@ -13,6 +13,7 @@
  *     DECODED            load                  fetch from its decoded copy; a store comes here first
  *     STEPPED            load, store           fetch (the engine does not run this page's code any more)
  *     WATCHED            load                  a store comes here first
+ *     READ_WATCHED       fetch                 a load or a store comes here first
  *     MISSING            nothing               nothing: vm_run returns MISSING_PAGE
  *
  * Stores are visible to the very next fetch. A store into a CODE page forgets what the block hook knew of the blocks
@@ -299,6 +300,17 @@ void vm_watch(vm_t *vm, uint64_t address)
 {
     if (address - RAM_BASE < vm->ram_size)
         vm->in->page_flags[(address - RAM_BASE) >> PAGE_SHIFT] |= PAGE_WATCHED;
+}
+
+int vm_is_missing(const vm_t *vm, uint64_t page)
+{
+    return (vm->in->page_flags[page] & PAGE_MISSING) != 0;
+}
+
+void vm_host_replaced(vm_t *vm, uint64_t page)
+{
+    make_stale(vm, page);
+    door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
 }
 
 void vm_set_missing(vm_t *vm, uint64_t page, int missing)

@@ -104,6 +104,8 @@ static uint32_t word_at(vm_t *vm, uint64_t pc)
 static uint64_t count_instructions(vm_t *vm, uint64_t pc, uint64_t end, int look)
 {
     uint64_t count = 0;
+    if (look && points_inside(vm, pc, end))
+        return BLOCK_STOP;
     while (pc < end) {
         insn_t insn;
         uint32_t word = word_at(vm, pc);
@@ -220,9 +222,11 @@ static bool on_fill(uc_engine *uc, uint64_t address, uc_mem_type type, uc_tlb_en
         if (in->write_epoch[page] == in->tlb_epoch)
             engine_flush_tlb(vm);
         in->page_flags[page] |= PAGE_CODE;
-        entry->perms = UC_PROT_READ | UC_PROT_EXEC;
+        entry->perms = flags & PAGE_READ_WATCHED ? UC_PROT_EXEC : UC_PROT_READ | UC_PROT_EXEC;
         return true;
     }
+    if (flags & PAGE_READ_WATCHED)
+        return false;
     if (type == UC_MEM_WRITE) {
         if (flags & (PAGE_CODE | PAGE_WATCHED))
             return false;

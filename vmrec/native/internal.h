@@ -53,8 +53,9 @@ enum cause {
 #define PAGE_STALE 0x04   /* some of those translations are out of date: drop them before they run */
 #define PAGE_STEPPED 0x08 /* its code is run by the stepper only: it is stored to too often */
 #define PAGE_DECODED 0x10 /* the stepper holds decoded instructions of it */
-#define PAGE_WATCHED 0x20 /* holds tohost: every store is looked at */
+#define PAGE_WATCHED 0x20 /* every store is looked at: it holds tohost, or a range of points.c */
 #define PAGE_MISSING 0x40 /* not here yet */
+#define PAGE_READ_WATCHED 0x80 /* every load and store is looked at */
 
 /* A decoded instruction. `op` is an enum op, or one of the pseudo ops of stepper.c. */
 typedef struct {
@@ -128,6 +129,17 @@ typedef struct capture {
     int diverged;
 } capture_t;
 
+#define POINT_STEP_ROOM 8u /* no step has more hits; as STEP_ROOM of machine/pointlog.py */
+
+typedef struct {
+    uint64_t *breaks; /* ascending */
+    watch_range *ranges;
+    size_t break_count, range_count;
+    uint32_t kinds;   /* POINT_TRAP, POINT_INTERRUPT */
+    int load_watched; /* a range wants loads: the stepper may not do them by itself */
+    point_log *log;
+} points_t;
+
 struct vm_internal {
     /* What the block hook touches for every block, in one cache line. */
     vm_t *vm;
@@ -174,6 +186,7 @@ struct vm_internal {
     int has_supplied;
     buffer_t outputs;
     capture_t capture;
+    points_t points;
 };
 
 /* door.c */
@@ -220,6 +233,7 @@ int decode_uses_float(const insn_t *insn);
 #define OPX_PAGE_END (OP_COUNT + 1)
 #define OPX_NOP (OP_COUNT + 2)
 #define OPX_COUNT (OP_COUNT + 3)
+#define OP_POINT 256u /* set in insn_t.op: points.c is asked before the instruction */
 void stepper_run(vm_t *vm, uint64_t limit, int linger);
 
 /* engine.c */
@@ -239,6 +253,13 @@ void loop_update_lines(vm_t *vm);
 void capture_access(vm_t *vm, uint64_t address, uint64_t value, uint64_t position, uint64_t pc);
 void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap);
 void capture_destroy(vm_t *vm);
+
+/* points.c */
+int points_inside(const vm_t *vm, uint64_t pc, uint64_t end);            /* is there an instruction in [pc, end)? */
+int points_instruction(vm_t *vm, uint64_t pc, uint64_t position);        /* 1: leave before it */
+void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint64_t value, int write); /* before it */
+void points_trap(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t cause);
+void points_destroy(vm_t *vm);
 
 /* registers.c */
 void registers_inflow(vm_t *vm, uint64_t value);

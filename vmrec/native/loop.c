@@ -273,6 +273,7 @@ void vm_destroy(vm_t *vm)
     if (vm->in) {
         engine_destroy(vm);
         capture_destroy(vm);
+        points_destroy(vm);
         door_destroy(vm);
         free(vm->in->outputs.data);
         free(vm->in);

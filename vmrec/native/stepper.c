@@ -101,14 +101,18 @@ static int decode_at(vm_t *vm, decoded_page *page, uint64_t pc, uint64_t *tval)
         high = door_fetch(vm, pc + 2);
         word |= (uint32_t)high[0] << 16 | (uint32_t)high[1] << 24;
     }
-    decode(vm, word, &page->insn[(pc & (PAGE_SIZE - 1)) >> 1]);
+    insn_t *insn = &page->insn[(pc & (PAGE_SIZE - 1)) >> 1];
+    decode(vm, word, insn);
+    if (UNLIKELY(vm->in->points.break_count) && points_inside(vm, pc, pc + 1))
+        insn->op |= OP_POINT;
     return 0;
 }
 
 /* A CSR instruction at the current position. 0 done and *old is what rd gets, -1 illegal. */
 static int csr_instruction(vm_t *vm, const insn_t *d, uint64_t operand, uint64_t *old)
 {
-    int writes = d->op == OP_CSRRW || d->op == OP_CSRRWI || d->rs1 != 0;
+    uint32_t op = d->op & (OP_POINT - 1);
+    int writes = op == OP_CSRRW || op == OP_CSRRWI || d->rs1 != 0;
     uint64_t value = operand;
     vm->in->reasons++;
     if (writes && (d->extra >> 10) == 3)
@@ -118,9 +122,9 @@ static int csr_instruction(vm_t *vm, const insn_t *d, uint64_t operand, uint64_t
     registers_inflow(vm, *old);
     if (!writes)
         return 0;
-    if (d->op == OP_CSRRS || d->op == OP_CSRRSI)
+    if (op == OP_CSRRS || op == OP_CSRRSI)
         value = *old | operand;
-    else if (d->op == OP_CSRRC || d->op == OP_CSRRCI)
+    else if (op == OP_CSRRC || op == OP_CSRRCI)
         value = *old & ~operand;
     return csr_write(vm, d->extra, value);
 }

@@ -26,6 +26,7 @@
 #define POSITION() (end - left)
 #define SYNC() (vm->time.position = POSITION(), h->pc = PC())
 #define DISPATCH() goto *labels[d->op]
+#define OP() (d->op & (OP_POINT - 1))
 #define ADVANCE() (d += d->length >> 1)
 #define NEXT                                                                                                            \
     do {                                                                                                                \
@@ -69,6 +70,10 @@
 #define CLOSE(end_pc, position, trap) ((void)0)
 #endif
 
+/* An access that left the fast path, where a watched one never goes; a store is told of before it is done. */
+#define SEEN(address, size, value, write)                                                                               \
+    (UNLIKELY(in->points.range_count) ? points_access(vm, PC(), (address), (size), (value), (write)) : (void)0)
+
 /* Loads: `raw` is the zero-extended memory value, `put` stores the register. */
 #define LOAD(name, type, put)                                                                                           \
     L_##name:                                                                                                           \
@@ -88,6 +93,7 @@
             TRAP(CAUSE_LOAD_ACCESS, address);                                                                           \
         if (result == 2)                                                                                                \
             goto leave;                                                                                                 \
+        SEEN(address, sizeof(type), raw, 0);                                                                            \
         ROW(address, raw);                                                                                              \
         put;                                                                                                            \
         x[0] = 0;                                                                                                       \
@@ -114,8 +120,9 @@ static void STEP(vm_t *vm, uint64_t limit, int linger)
     /* Everything not named goes to L_OTHER; the names override that on purpose. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"
-    static const void *const labels[OPX_COUNT] = {
-        [0 ... OPX_COUNT - 1] = &&L_OTHER,
+    _Static_assert(OPX_COUNT <= OP_POINT, "a flag above all operations");
+    static const void *const labels[2 * OP_POINT] = {
+        [0 ... OP_POINT - 1] = &&L_OTHER, [OP_POINT ... 2 * OP_POINT - 1] = &&L_POINT,
         [OP_INVALID] = &&L_UNDECODED, [OPX_ILLEGAL] = &&L_ILLEGAL, [OPX_PAGE_END] = &&L_PAGE_END, [OPX_NOP] = &&L_NOP,
         [OP_LUI] = &&L_LUI, [OP_AUIPC] = &&L_AUIPC, [OP_JAL] = &&L_JAL, [OP_JALR] = &&L_JALR,
         [OP_BEQ] = &&L_BEQ, [OP_BNE] = &&L_BNE, [OP_BLT] = &&L_BLT, [OP_BGE] = &&L_BGE, [OP_BLTU] = &&L_BLTU,
@@ -150,7 +157,7 @@ static void STEP(vm_t *vm, uint64_t limit, int linger)
     uint64_t *x = h->x;
     uint8_t *ram = in->ram;
     const uint8_t *flags = in->page_flags;
-    const uint64_t fast_limit = in->missing ? 0 : in->ram_fast_limit;
+    const uint64_t fast_limit = in->missing || in->points.load_watched ? 0 : in->ram_fast_limit;
     const int compressed = (vm->extensions & EXT_C) != 0;
     const uint64_t begin = vm->time.position;
     uint64_t end = limit, left, tail, page_pc, reasons, cause = 0, tval = 0, store_value = 0;
@@ -182,7 +189,7 @@ fetch:
     if (UNLIKELY(!page)) {
         vm->time.position = POSITION();
         h->pc = pc;
-        if (fault == 2)
+        if (fault == 2 || (points_inside(vm, pc, pc + 1) && points_instruction(vm, pc, POSITION())))
             goto finish;
 #if CAPTURE
         if (!in->capture.open) {
@@ -210,6 +217,12 @@ fetch:
 #endif
     DISPATCH();
 
+L_POINT:
+    SYNC();
+    if (points_instruction(vm, PC(), POSITION()))
+        goto leave;
+    goto *labels[OP()];
+
 L_UNDECODED:
     fault = decode_at(vm, page, PC(), &tval);
     if (LIKELY(!fault))
@@ -219,6 +232,8 @@ L_UNDECODED:
         goto finish;
     }
     SYNC();
+    if (points_inside(vm, PC(), PC() + 1) && points_instruction(vm, PC(), POSITION()))
+        goto leave;
     CLOSE(PC(), POSITION() + 1, 2);
     trap_enter(vm, CAUSE_FETCH_ACCESS, tval);
     left--;
@@ -368,6 +383,7 @@ store_slow: {
     if (result == 2)
         goto leave;
     if (result == 0) {
+        SEEN(store_address, store_size, store_value, 1);
         ROW(store_address, store_value);
         if (CAPTURE && into_executing(vm, store_address, store_size))
             CLOSE(PC() + d->length, POSITION() + 1, 0);
@@ -378,13 +394,14 @@ store_slow: {
             TRAP(CAUSE_STORE_ACCESS, store_address);
         if (result == 2)
             goto leave;
+        SEEN(store_address, store_size, store_value, 1);
         ROW(store_address, store_value);
     }
     goto retire;
 }
 
 L_LR: {
-    uint32_t size = d->op == OP_LR_W ? 4 : 8;
+    uint32_t size = OP() == OP_LR_W ? 4 : 8;
     uint64_t raw = 0;
     UX address = RS1;
     SYNC();
@@ -395,6 +412,7 @@ L_LR: {
         TRAP(CAUSE_LOAD_ACCESS, address);
     if (result == 2)
         goto leave;
+    SEEN(address, size, raw, 0);
     ROW(address, raw);
     raw = size == 4 ? (UX)(SX)(int32_t)raw : raw;
     h->reservation = address;
@@ -405,7 +423,7 @@ L_LR: {
 }
 
 L_SC: {
-    uint32_t size = d->op == OP_SC_W ? 4 : 8;
+    uint32_t size = OP() == OP_SC_W ? 4 : 8;
     uint64_t raw = 0, operand = low_bytes(RS2, size);
     UX address = RS1;
     int failed = 1, stored = 0;
@@ -424,6 +442,7 @@ L_SC: {
     }
     ROW(stored ? address : NEVER, stored ? operand : 0);
     if (stored) {
+        SEEN(address, size, operand, 1);
         if (CAPTURE && into_executing(vm, address, size))
             CLOSE(PC() + d->length, POSITION() + 1, 0);
         door_store(vm, address, size, operand);
@@ -451,9 +470,11 @@ L_AMO: {
         TRAP(CAUSE_STORE_ACCESS, address);
     if (result == 2)
         goto leave;
-    value = low_bytes(amo_result(d->op, raw, operand, size), size);
+    value = low_bytes(amo_result(OP(), raw, operand, size), size);
     if (device && bus_store(vm, address, size, value))
         TRAP(CAUSE_STORE_ACCESS, address);
+    SEEN(address, size, raw, 0);
+    SEEN(address, size, value, 1);
     ROW(address, raw);
     ROW(address, value);
     if (!device) {
@@ -573,6 +594,8 @@ finish:
 #undef POSITION
 #undef SYNC
 #undef DISPATCH
+#undef OP
+#undef SEEN
 #undef ADVANCE
 #undef NEXT
 #undef TRAP

@@ -46,6 +46,7 @@ void trap_enter(vm_t *vm, uint64_t cause, uint64_t tval)
 {
     uint64_t from = vm->hart.pc, vector = vm->hart.mtvec & ~3ull, at = vm->time.position;
     enter(vm, cause, tval, vector);
+    points_trap(vm, POINT_TRAP, from, at, cause);
     vm->time.position++;
     vm->time.traps++;
     vm->in->reasons++;
@@ -73,6 +74,7 @@ int interrupt_enter(vm_t *vm)
     if (h->mtvec & 1)
         vector += 4 * number;
     enter(vm, (1ull << (vm->xlen - 1)) | number, 0, vector);
+    points_trap(vm, POINT_INTERRUPT, h->pc, vm->time.position, h->mcause);
     vm->interrupts++;
     vm->last_interrupt = number;
     registers_inflow(vm, vm->time.position << 4 | number);

@@ -19,6 +19,7 @@
  *            csr.c      control and status registers · trap.c traps and interrupts
  *            capture.c  rows of full capture: blocks and accesses, written or checked
  *            registers.c  which step changed which register, and what the hart was told from outside
+ *            points.c   instructions, accesses and traps that a run is to stop at, or to note
  */
 #ifndef VMREC_H
 #define VMREC_H
@@ -110,6 +111,7 @@ enum vm_exit {
     VM_EXIT_DEADLINE,
     VM_EXIT_MISSING_PAGE,
     VM_EXIT_DIVERGED,
+    VM_EXIT_POINT,
     VM_EXIT_ERROR
 };
 
@@ -205,6 +207,8 @@ size_t vm_dirty_count(const vm_t *vm);
 void vm_take_dirty(vm_t *vm, uint32_t *pages);    /* room for vm_dirty_count; the pages become clean */
 void vm_watch(vm_t *vm, uint64_t address);        /* every store to the RAM page of `address` is looked at */
 void vm_set_missing(vm_t *vm, uint64_t page, int missing);
+int vm_is_missing(const vm_t *vm, uint64_t page);
+void vm_host_replaced(vm_t *vm, uint64_t page);   /* as vm_host_wrote, but the page is clean now */
 
 /* CSR file, as the hart would read it now. 0, or -1 if there is no such CSR. */
 int vm_csr_read(vm_t *vm, uint32_t number, uint64_t *value);
@@ -246,6 +250,34 @@ typedef struct {
 } register_log;
 /* As vm_run with the stepper, and each step is logged. Returns CAPTURE_FULL while there is no room for a step. */
 int vm_run_logged(vm_t *vm, uint64_t until, register_log *log);
+
+/* Points: see points.c. */
+enum point_kind {
+    POINT_BREAK = 1,      /* an instruction about to be executed */
+    POINT_READ = 2,
+    POINT_WRITE = 4,
+    POINT_CHANGE = 8,     /* of a range: only stores that change a byte of it */
+    POINT_TRAP = 16,
+    POINT_INTERRUPT = 32,
+    POINT_DEVICE = 64     /* of a hit: not RAM, so `before` says nothing */
+};
+typedef struct {
+    uint64_t address, size; /* size 1 to 2^32 */
+    uint32_t kinds;
+} watch_range;
+typedef struct {
+    uint64_t position, kind, pc;
+    uint64_t address, size, value, before; /* value: of an access, zero-extended; or mcause */
+} point_hit;
+typedef struct {
+    point_hit *hits;
+    uint64_t count, room, capacity; /* capacity: of `hits`; what a step adds beyond it is lost */
+    uint64_t keep_last; /* the last `room` hits, at index count % room; else the run returns POINT at `room` */
+    uint64_t from;      /* no instruction or interrupt before this position is a hit */
+} point_log;
+/* What the runs from now on look for; replaces what was set before. `breaks` ascending. -1: out of memory. */
+int vm_points_set(vm_t *vm, const uint64_t *breaks, size_t break_count, const watch_range *ranges, size_t range_count,
+                  uint32_t kinds, point_log *log);
 
 /* Columns of numbers, `width` 4 or 8 bytes each, to and from their form on disk (see capture.c). */
 size_t column_encode(const uint8_t *in, uint8_t *out, size_t count, uint32_t width, int delta);

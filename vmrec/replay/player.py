@@ -54,19 +54,20 @@ def trace_guest(trace: TraceReader) -> Guest:
     return guest
 
 
+def _records(trace: TraceReader, first: int) -> Iterator[list[Any]]:
+    """The trace's events and outputs from position `first` on."""
+    for _, obj in trace.objects(trace.frame_at(first), RECORD_KINDS):
+        if obj[1] >= first:
+            yield obj
+
+
 class _Feed:
     """The trace's events and outputs, one look ahead at a time, in the order of the file."""
 
-    def __init__(self, trace: TraceReader, first: int) -> None:
-        self._objects = self._read(trace, first)
+    def __init__(self, objects: Iterator[list[Any]]) -> None:
+        self._objects = objects
         self._ahead: deque[list[Any]] = deque()
         self._event: int | None = None  # position of the event at the end of the look-ahead, if there is one
-
-    @staticmethod
-    def _read(trace: TraceReader, first: int) -> Iterator[list[Any]]:
-        for _, obj in trace.objects(trace.frame_at(first), RECORD_KINDS):
-            if obj[1] >= first:
-                yield obj
 
     def _read_one(self) -> bool:
         obj = next(self._objects, None)
@@ -128,6 +129,8 @@ class Player:
         self._columns: Columns | None = None
         self.divergence: Divergence | None = None
         self.last_good = 0
+        self.exit = Exit.POSITION  # what the machine came back with last
+        self.page_source: Callable[[int], None] | None = None  # brings a missing page here
         self.compared = 0  # outputs and digests that agreed
         self.rows_checked = 0  # steps whose rows agreed
         try:
@@ -135,7 +138,7 @@ class Player:
                 self._restore(checkpoint)
             first = self.machine.position
             self.last_good = first
-            self._feed = _Feed(trace, first)
+            self._feed = _Feed(_records(trace, first))
             self._next_grid = (first // GRID + 1) * GRID
             if check_rows and trace.header["capture"] == "full":
                 self._rows = trace.rows(first)
@@ -179,7 +182,8 @@ class Player:
     def run_to(self, position: int) -> Divergence | None:
         """Replays until `position` (not beyond the trace) and returns the divergence met, if any.
 
-        At `position` itself, events have not been given yet. Raises UsageError for a position that is behind.
+        Returns earlier when the machine's attention was called, or a point log is full: `exit` says so. At `position`
+        itself, events have not been given yet. Raises UsageError for a position that is behind.
         """
         if position < self.machine.position:
             raise UsageError(f"the player is at {self.machine.position} and cannot go back to {position}")
@@ -188,7 +192,19 @@ class Player:
         target = min(position, self._covered)
         while self.divergence is None and self.machine.position < target and not self.machine.stopped:
             self._advance(target)
+            if self.exit is Exit.POINT or self.exit is Exit.ATTENTION:
+                break
         return self.divergence
+
+    def place(self, position: int, records: Iterator[list[Any]]) -> None:
+        """The machine has been given another state, that at `position`; `records` are the trace's from there on.
+
+        What diverged before is forgotten. Rows are not compared from here on.
+        """
+        self._feed = _Feed(records)
+        self._next_grid = (position // GRID + 1) * GRID
+        self._rows, self._row_limit = None, _FAR
+        self.divergence, self.last_good, self.exit = None, position, Exit.POSITION
 
     # --- one stretch ---
 
@@ -197,7 +213,7 @@ class Player:
         if not self._give_events():
             return
         until = min(target, self._next_grid, max(self._feed.barrier(), machine.position + 1), self._row_limit)
-        exit_ = machine.run(until, engine=self._engine)
+        self.exit = exit_ = machine.run(until, engine=self._engine)
         self._compare_outputs()
         if self.divergence is not None:
             return
@@ -215,6 +231,8 @@ class Player:
         machine = self.machine
         if exit_ is Exit.PULL:
             self._supply()
+        elif exit_ is Exit.MISSING_PAGE and self.page_source is not None:
+            self.page_source(machine.missing_page)
         elif exit_ is Exit.WAITING:
             self._diverge("event", None, "waiting", "the guest waits for an event that the trace does not have")
         elif exit_ is Exit.STOPPED and machine.position < self.last_position:

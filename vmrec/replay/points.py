@@ -128,8 +128,8 @@ class Hit:
     """A point that step `step` hits (of an event: the step that it comes before).
 
     `forward`, `backward`: the positions at which runs of the two directions stop. `pc`: the instruction of the step
-    (of an interrupt: the first of its handler), None for events and outputs. `access`: what a watch saw, `before` the old content of those bytes of RAM if it is a
-    store. `cause`: of a trap or interrupt, as in mcause.
+    (of an interrupt: the first of its handler), None for events and outputs. `access`: what a watch saw, `before` the
+    old content of those bytes of RAM if it is a store. `cause`: of a trap or interrupt, as in mcause.
     """
 
     step: int

@@ -1,34 +1,53 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The timeline: a trace opened for moving about in both directions.
 
-This is the plain version: it replays from a checkpoint for every move, and looks at all steps to find a hit.
+    seek, step, reverse_step    replay from the nearest snapshot or checkpoint             (rewinder.py)
+    run                         at full speed to the first hit                             (native/points.c)
+    reverse_run, hits           stretch by stretch, the latest first; far ones side by side (scan.py)
+
+At position n the step n → n+1 is about to be executed: events at n have been given, a wait has been ended, a pending
+interrupt entered. So the pc here is that of row n.
 """
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from vmrec.errors import UsageError
-from vmrec.events import EVENT_KINDS
-from vmrec.machine.board import RAM_BASE
-from vmrec.machine.machine import Machine
-from vmrec.machine.rows import Access
-from vmrec.replay.player import Player
-from vmrec.replay.points import Break, Hit, Point, PrivilegeChange, Records, State, Stop, Traps, Watch
-from vmrec.replay.rows import Step, player_at, replay_error, steps
+from vmrec.events import OUTPUT_KINDS
+from vmrec.machine.machine import Exit
+from vmrec.machine.pointlog import STEP_ROOM as STEP_HITS
+from vmrec.machine.pointlog import PointLog
+from vmrec.replay.points import Break, Hit, Point, Records, State, Stop
+from vmrec.replay.rewinder import Rewinder
+from vmrec.replay.rows import Step, walk
+from vmrec.replay.scan import Found, Sought, forget, hits_of, last_hits, scan, sought
 from vmrec.trace.reader import TraceReader
 
-__all__ = ["MachineState", "Timeline"]
+__all__ = ["Timeline"]
+
+#: Hits of a stretch that are looked at before it is gone through again.
+ROOM = 1024
+#: Steps that are searched here before others are asked to help.
+NEAR = 1 << 24
+#: Steps of a stretch, at the most.
+STRETCH = 1 << 26
 
 
-class MachineState:
-    """The state of a machine, as long as that does not move."""
+class _MachineState:
+    """What the rewinder's machine shows, as long as it stays where it is."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, rewinder: Rewinder) -> None:
+        self._rewinder = rewinder
+        self._machine = rewinder.player.machine
+
+    def __repr__(self) -> str:
+        return f"<State position {self.position} pc {self.pc:#x}>"
 
     @property
     def position(self) -> int:
@@ -64,36 +83,48 @@ class MachineState:
 
     @property
     def privilege(self) -> int:
-        return int(self._machine.state()["hart"]["priv"])
+        return self._machine.privilege
 
     @property
     def mtime(self) -> int:
         return self._machine.mtime
 
     def read_memory(self, address: int, size: int) -> bytes:
-        return self._machine.read_memory(address, size)
+        return self._rewinder.read_memory(address, size)
 
 
 class Timeline:
     """`trace`, opened at position 0. A context manager.
 
-    `budget`: bytes that may be kept over guest RAM; `executor`: where searches run side by side.
-    Raises TraceError where the trace is damaged, or does not replay as recorded.
+    `budget`: bytes that may be kept over guest RAM (snapshots, for the most part); `executor`: where far searches run
+    side by side, threads of its own if None. Moves raise TraceError where the trace is damaged, or does not replay as
+    recorded; the timeline can be moved elsewhere then.
     """
 
     def __init__(self, trace: TraceReader, *, budget: int = 512 << 20, executor: Executor | None = None) -> None:
         self.trace = trace
+        self._rewinder = Rewinder(trace, budget // 2)
+        self.config = self._rewinder.player.config
+        self.guest = self._rewinder.player.guest
+        self._machine = self._rewinder.player.machine
+        self.state: State = _MachineState(self._rewinder)  #: the state here, until the timeline moves
+        self._executor = executor
+        self._own_executor: ThreadPoolExecutor | None = None
         self._interrupted = False
-        self._steps: list[Step] | None = None
-        self._player: Player = player_at(trace, 0)
-        self.config = self._player.config
-        self.guest = self._player.guest
-        self.state: State = MachineState(self._player.machine)
-        self.seek(0)
+        self._scanned: set[tuple[str, bytes]] = set()
+        try:
+            self.seek(0)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Gives everything back but the trace."""
-        self._player.close()
+        if self._own_executor is not None:
+            self._own_executor.shutdown(cancel_futures=True)
+        for path, head in self._scanned:
+            forget(path, head)
+        self._rewinder.close()
 
     def __enter__(self) -> Self:
         return self
@@ -103,154 +134,331 @@ class Timeline:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"<Timeline {self.trace.path} position {self.position} of {self.last}>"
+
     @property
     def position(self) -> int:
         """Where the timeline stands."""
-        return self._player.machine.position
+        return self._machine.position
 
     @property
     def last(self) -> int:
         """The last position of the trace."""
         return self.trace.last_position
 
+    def refresh(self) -> bool:
+        """Takes up what a recorder has written since; returns whether there is more."""
+        more = self.trace.refresh()
+        if more:
+            self._rewinder.refresh()
+        return more
+
     def interrupt(self) -> None:
-        """Ends the current or the next run soon. May be called from any thread or signal handler."""
+        """Ends the current run or search soon, or the next one. May be called from any thread or signal handler."""
         self._interrupted = True
+        self._machine.set_attention()
+
+    # --- moves ---
 
     def seek(self, position: int) -> Stop:
         """Goes to `position`. Raises UsageError outside of 0 … `last`."""
         if not 0 <= position <= self.last:
             raise UsageError(f"position {position} is outside of the recording, which goes from 0 to {self.last}")
-        self._player.close()
-        self._player = player_at(self.trace, position)
-        if self._player.divergence or self._player.settle():
-            assert self._player.divergence is not None
-            raise replay_error(self.trace, self._player.divergence)
-        self.state = MachineState(self._player.machine)
+        self._rewinder.go(position)
+        self._rewinder.settle()
         return Stop("seek", position)
 
     def step(self, count: int = 1) -> Stop:
-        """Goes `count` steps forwards, or to the end."""
-        self.seek(min(self.position + count, self.last))
-        return Stop("end" if self.position == self.last else "step", self.position)
+        """Goes `count` steps (0 or more) forwards, or to the end."""
+        target = self.position + _natural(count)
+        self.seek(min(target, self.last))
+        return Stop("end" if target > self.last else "step", self.position)
 
     def reverse_step(self, count: int = 1) -> Stop:
-        """Goes `count` steps back, or to the begin."""
-        self.seek(max(self.position - count, 0))
-        return Stop("begin" if self.position == 0 else "step", self.position)
+        """Goes `count` steps (0 or more) back, or to the begin."""
+        target = self.position - _natural(count)
+        self.seek(max(target, 0))
+        return Stop("begin" if target < 0 else "step", self.position)
 
     def run(self, points: Iterable[Point], *, until: int | None = None) -> Stop:
         """Goes forwards to the first hit, to `until` (reason seek) or to the end."""
-        begin = self.position
-        limit = self.last if until is None else min(until, self.last)
-        return self._first((hit.forward, hit) for hit in self._ordered(points) if begin < hit.forward <= limit) or (
-            self._arrive(limit, "end" if limit == self.last else "seek")
-        )
+        points = tuple(points)
+        limit = self.last if until is None else max(min(until, self.last), self.position)
+        while True:
+            if self._stop_asked():
+                return Stop("interrupted", self.position)
+            begin = self.position
+            if begin == limit:
+                return Stop("end" if limit == self.last else "seek", limit)
+            record = next(self._records(points, begin), None)
+            stop = limit if record is None else min(record.forward, limit)
+            hits = self._run_to(stop, sought(points), points)
+            if record is not None and record.forward == self.position:
+                hits += [hit for hit in self._records(points, begin, record.forward) if hit.forward == self.position]
+            true = self._true(hits)
+            if true:
+                return Stop("hit", self.position, true)
 
     def reverse_run(self, points: Iterable[Point], *, until: int | None = None) -> Stop:
         """Goes back to the first hit on the way, to `until` (reason seek) or to the begin."""
-        begin = self.position
-        limit = 0 if until is None else max(until, 0)
-        hits = [hit for hit in self._ordered(points) if limit <= hit.backward < begin]
-        hits.sort(key=lambda hit: -hit.backward)
-        return self._first((hit.backward, hit) for hit in hits) or self._arrive(
-            limit, "begin" if limit == 0 else "seek"
-        )
-
-    def _arrive(self, position: int, reason: str) -> Stop:
-        self.seek(position)
-        return Stop("end" if reason == "end" else "begin" if reason == "begin" else "seek", position)
-
-    def _first(self, hits: Iterator[tuple[int, Hit]]) -> Stop | None:
-        at: int | None = None
-        found: list[Hit] = []
-        for position, hit in hits:
-            if at is not None and position != at:
-                break
-            if self._interrupted:
-                self._interrupted = False
-                return Stop("interrupted", self.position)
-            if hit.point.condition is not None:
-                self.seek(position)
-                if not hit.point.condition(self.state):
-                    continue
-            at = position
-            found.append(hit)
-        if at is None:
-            return None
-        self.seek(at)
-        return Stop("hit", at, tuple(found))
-
-    def _ordered(self, points: Iterable[Point]) -> list[Hit]:
-        return sorted(self.hits(points), key=lambda hit: hit.forward)
+        points = tuple(points)
+        begin, limit = self.position, max(until or 0, 0)
+        group: list[Hit] = []
+        for hit in self._backwards(points, min(limit, begin), begin, here=True):
+            if group and hit.backward != group[0].backward:
+                stop = self._arrived(group)
+                if stop is not None:
+                    return stop
+                group.clear()
+            group.append(hit)
+        stop = self._arrived(group) if group else None
+        if stop is not None:
+            return stop
+        if self._stop_asked():
+            self.seek(begin)
+            return Stop("interrupted", begin)
+        self.seek(min(limit, begin))
+        return Stop("begin" if self.position == 0 else "seek", self.position)
 
     def hits(
         self, points: Iterable[Point], first: int = 0, last: int | None = None, *, newest_first: bool = False
     ) -> Iterator[Hit]:
-        """Yields the hits of the steps first … last-1, whatever their conditions say; the timeline stays."""
-        points = tuple(points)
-        end = self.last if last is None else min(last, self.last)
-        found = [hit for hit in self._all_hits(points) if first <= hit.step < end]
-        yield from reversed(found) if newest_first else found
+        """Yields the hits of the steps first … last-1, whatever their conditions say; the timeline stays.
 
-    def _all_hits(self, points: tuple[Point, ...]) -> Iterator[Hit]:
-        if self._steps is None:
-            self._steps = list(steps(self.trace))
-        records = [record.wire() for record in self.trace.records()]
-        events = [wire for wire in records if wire[0] in EVENT_KINDS]
-        outputs = [wire for wire in records if wire[0] not in EVENT_KINDS]
-        with Machine(self.config, self.guest) as machine:
-            ram = bytearray(machine.read_memory(RAM_BASE, self.config.ram_size))
-        for step in self._steps:
-            n = step.position
-            for point in points:
-                match point:
-                    case Records(kinds=kinds):
-                        for wire in events:
-                            if wire[1] == n and wire[0] in kinds:
-                                yield Hit(n, n, n, point)
-                        for wire in outputs:
-                            if wire[1] == n and wire[0] in kinds:
-                                yield Hit(n, n + 1, n, point)
-                    case Break(address=address):
-                        if step.row.pc == address:
-                            yield Hit(n, n, n, point, step.row.pc)
-                    case Traps():
-                        if step.interrupt is not None:
-                            cause = step.interrupt | 1 << self.config.profile.xlen - 1
-                            yield Hit(n, n, n, point, step.row.pc, cause=cause)
-                        if step.row.trap:
-                            yield Hit(n, n + 1, n, point, step.row.pc, cause=step.cause)
-                    case Watch():
-                        for access in step.row.accesses:
-                            before = _old(ram, access)
-                            if _watched(point, access, before):
-                                yield Hit(n, n + 1, n, point, step.row.pc, access, before)
-                    case PrivilegeChange():
-                        pass
-            for access in step.row.accesses:
-                if access.kind == "w" and _old(ram, access) is not None:
-                    at = access.address - RAM_BASE
-                    ram[at : at + access.size] = access.value.to_bytes(access.size, "little")
+        They are looked for as they are asked for. A call of `interrupt` ends the iteration.
+        """
+        points = tuple(points)
+        first, end = max(first, 0), self.last if last is None else min(last, self.last)
+        return self._backwards(points, first, end) if newest_first else self._forwards(points, first, end)
 
     def step_here(self) -> Step | None:
         """What the next step does; None at the end."""
-        return next(steps(self.trace, self.position, self.position + 1), None)
+        position = self.position
+        if position == self.last:
+            return None
+        self._rewinder.go(position, fresh=True)
+        self._rewinder.keep()
+        step = next(iter([*walk(self._rewinder.player, position + 1)]), None)
+        self._rewinder.go(position)
+        self._rewinder.settle()
+        return step
+
+    # --- forwards ---
+
+    def _run_to(self, stop: int, wanted: Sought, points: tuple[Point, ...]) -> list[Hit]:
+        """Runs to the first hit of the machine, or to `stop`; returns what is hit there."""
+        rewinder, machine = self._rewinder, self._machine
+        if not wanted:
+            while machine.position < stop and not machine.stopped:
+                if rewinder.run(stop) is Exit.ATTENTION and self._interrupted:
+                    break
+            rewinder.settle()
+            return []
+        with PointLog(machine, breaks=wanted.breaks, ranges=wanted.ranges, traps=wanted.traps) as log:
+            log.look_from(machine.position + 1)
+            while machine.position < stop and not machine.stopped and not log.count:
+                if rewinder.run(stop) is Exit.ATTENTION and self._interrupted:
+                    break
+            log.widen()
+            rewinder.settle()
+            found = list(hits_of(log.take(), points))
+        here = machine.position
+        if here < self.last and machine.pc in wanted.breaks and not any(_is_break_at(hit, here) for hit in found):
+            found += [
+                Hit(here, here, here, point, machine.pc)
+                for point in points
+                if isinstance(point, Break) and point.address == machine.pc
+            ]
+        return found
+
+    def _true(self, hits: Iterable[Hit]) -> tuple[Hit, ...]:
+        """Those of the hits here whose condition holds."""
+        return tuple(hit for hit in hits if hit.point.condition is None or hit.point.condition(self.state))
+
+    def _forwards(self, points: tuple[Point, ...], first: int, last: int) -> Iterator[Hit]:
+        """Hits of the steps first … last-1, the oldest first, stretch by stretch."""
+        wanted = sought(points)
+        while first < last:
+            end = min(first + STRETCH, last)
+            yield from self._stretch(points, wanted, first, end)
+            if self._stop_asked():
+                return
+            first = end
+
+    def _stretch(self, points: tuple[Point, ...], wanted: Sought, first: int, end: int) -> Iterator[Hit]:
+        """Hits of a stretch, oldest first; one with many hits is halved until they fit."""
+        found = self._search(first, end, wanted, False) if wanted else Found((), 0)
+        if found.count > ROOM and end - first > 1:
+            middle = first + (end - first) // 2
+            yield from self._stretch(points, wanted, first, middle)
+            yield from self._stretch(points, wanted, middle, end)
+            return
+        yield from _ordered([*hits_of(found.hits, points), *self._records(points, first - 1, end, by_step=True)])
+
+    # --- backwards ---
+
+    def _arrived(self, group: list[Hit]) -> Stop | None:
+        """Goes to where the hits of a group are; the stop if one of them counts."""
+        self.seek(group[0].backward)
+        true = self._true(reversed(group))
+        return Stop("hit", self.position, true) if true else None
+
+    def _backwards(
+        self, points: tuple[Point, ...], first: int, last: int, *, here: bool = False
+    ) -> Iterator[Hit]:
+        """Hits of the steps first … last-1, the newest first. `here`: the timeline may be moved in search of them."""
+        wanted = sought(points)
+        records = self._records_back(points, first, last)
+        record = next(records, None)
+        for begin, found in self._stretches_back(wanted, first, last, here):
+            for hit in self._newest(points, begin, found, wanted, here):
+                while record is not None and record.step >= hit.step:
+                    yield record
+                    record = next(records, None)
+                yield hit
+        while record is not None:
+            yield record
+            record = next(records, None)
+
+    def _newest(
+        self, points: tuple[Point, ...], begin: int, found: Found, wanted: Sought, here: bool
+    ) -> Iterator[Hit]:
+        """The hits of a stretch, newest first. If there are more than were kept, it is gone through again for them."""
+        while found.count > len(found.hits):
+            oldest = found.hits[0].position  # of this step some hits may not have been kept
+            yield from reversed([*hits_of((hit for hit in found.hits if hit.position > oldest), points)])
+            reach = 4 * (found.hits[-1].position - oldest)
+            while True:
+                low = max(begin, oldest + 1 - reach)
+                found = self._search(low, oldest + 1, wanted, here)
+                if low == begin or len(found.hits) > STEP_HITS:
+                    break
+                reach *= 4
+            if low > begin:
+                found = Found(found.hits, len(found.hits) + 1)  # those before `low` are to be looked for as well
+        yield from reversed([*hits_of(found.hits, points)])
+
+    def _stretches_back(
+        self, wanted: Sought, first: int, last: int, here: bool
+    ) -> Iterator[tuple[int, Found]]:
+        """Yields (begin, hits found from there on), the latest stretch first."""
+        if not wanted or first >= last:
+            return
+        bounds = [first, *self._bounds(first, last), last]
+        stretches = deque(zip(reversed(bounds[:-1]), reversed(bounds[1:]), strict=True))
+        while stretches and last - stretches[0][0] <= NEAR:
+            begin, end = stretches.popleft()
+            found = self._search(begin, end, wanted, here)
+            if self._interrupted:
+                return
+            yield begin, found
+        waiting: deque[tuple[int, int, Future[Found]]] = deque()
+        try:
+            while stretches or waiting:
+                while stretches and len(waiting) < self._workers:
+                    begin, end = stretches.popleft()
+                    waiting.append((begin, end, self._submit(begin, end, wanted)))
+                begin, end, future = waiting.popleft()
+                while not wait([future], timeout=0.05).done:
+                    if self._interrupted:
+                        return
+                yield begin, future.result()
+        finally:
+            for _, _, future in waiting:
+                future.cancel()
+
+    def _bounds(self, first: int, last: int) -> list[int]:
+        """Where stretches between begin: cheap places, the denser the nearer to `last`."""
+        bounds: list[int] = []
+        previous = last
+        for position in reversed(self._rewinder.bases(first, last)):
+            if previous - position >= (last - position) // 4 and previous - position > 256:
+                bounds.append(position)
+                previous = position
+        return bounds[::-1]
+
+    @property
+    def _workers(self) -> int:
+        return max(os.cpu_count() or 1, 1)
+
+    def _pool(self) -> Executor:
+        if self._executor is not None:
+            return self._executor
+        if self._own_executor is None:
+            self._own_executor = ThreadPoolExecutor(self._workers, thread_name_prefix="vmrec-scan")
+        return self._own_executor
+
+    def _submit(self, begin: int, end: int, wanted: Sought) -> Future[Found]:
+        key = self.trace.path, self.trace.head
+        self._scanned.add(key)
+        return self._pool().submit(scan, *key, begin, end, wanted, ROOM)
+
+    def _search(self, begin: int, end: int, wanted: Sought, here: bool) -> Found:
+        """Searches a stretch now: with the timeline's own machine (`here`), or with another."""
+        if here:
+            return last_hits(self._rewinder, begin, end, wanted, ROOM, lambda: self._interrupted)
+        key = self.trace.path, self.trace.head
+        self._scanned.add(key)
+        return scan(*key, begin, end, wanted, ROOM)
+
+    # --- events and outputs ---
+
+    def _records(
+        self, points: tuple[Point, ...], begin: int, last: int | None = None, *, by_step: bool = False
+    ) -> Iterator[Hit]:
+        """Hits of events and outputs that stop behind `begin` (or whose step is behind it), not behind `last`."""
+        kinds = _kinds(points)
+        if not kinds:
+            return
+        for wire in self._rewinder.records.read(max(begin, 0)):
+            if last is not None and wire[1] > last:
+                return
+            if wire[0] in kinds:
+                for hit in _record_hits(wire, points):
+                    if by_step:
+                        if begin < hit.step and (last is None or hit.step < last):
+                            yield hit
+                    elif hit.forward > begin:
+                        yield hit
+
+    def _records_back(self, points: tuple[Point, ...], first: int, last: int) -> Iterator[Hit]:
+        kinds = _kinds(points)
+        if not kinds:
+            return
+        for wire in self._rewinder.records.read_back(last):
+            if wire[1] < first:
+                return
+            if wire[0] in kinds:
+                yield from _record_hits(wire, points)
+
+    def _stop_asked(self) -> bool:
+        asked, self._interrupted = self._interrupted, False
+        return asked
 
 
-def _old(ram: bytearray, access: Access) -> bytes | None:
-    at = access.address - RAM_BASE
-    return bytes(ram[at : at + access.size]) if access.kind == "w" and 0 <= at < len(ram) else None
+def _natural(count: int) -> int:
+    if count < 0:
+        raise UsageError(f"{count} steps: give a number of 0 or more, and the direction by the name of the move")
+    return count
 
 
-def _watched(point: Watch, access: Access, before: bytes | None) -> bool:
-    first, last = max(point.address, access.address), min(point.address + point.size, access.address + access.size)
-    if first >= last:
-        return False
-    if access.kind == "r":
-        return point.kind in ("read", "access")
-    if point.kind == "change" and before is not None:
-        new = access.value.to_bytes(access.size, "little")
-        span = slice(first - access.address, last - access.address)
-        return before[span] != new[span]
-    return point.kind != "read"
+def _kinds(points: tuple[Point, ...]) -> frozenset[str]:
+    return frozenset(kind for point in points if isinstance(point, Records) for kind in point.kinds)
+
+
+def _record_hits(wire: list[Any], points: tuple[Point, ...]) -> Iterator[Hit]:
+    kind, position = wire[0], wire[1]
+    for point in points:
+        if isinstance(point, Records) and kind in point.kinds:
+            yield Hit(position, position + (kind in OUTPUT_KINDS), position, point)
+
+
+def _is_break_at(hit: Hit, position: int) -> bool:
+    return isinstance(hit.point, Break) and hit.step == position
+
+
+def _ordered(hits: list[Hit]) -> list[Hit]:
+    hits.sort(key=lambda hit: hit.step)
+    return hits
+

@@ -98,11 +98,19 @@ class PageTree:
 
         Raises IndexError for an index outside the RAM, ValueError for another length.
         """
-        if not 0 <= index < self.pages:
-            raise IndexError(f"page {index} of a RAM of {self.pages} pages")
         if len(content) != PAGE_SIZE:
             raise ValueError(f"a page has {PAGE_SIZE} bytes, not {len(content)}")
         value = blake3(content).digest()
+        self.put(index, value)
+        return value
+
+    def put(self, index: int, value: bytes) -> None:
+        """Page `index` now holds the content whose hash (32 bytes) is `value`.
+
+        Raises IndexError for an index outside the RAM.
+        """
+        if not 0 <= index < self.pages:
+            raise IndexError(f"page {index} of a RAM of {self.pages} pages")
         node = index >> _SHIFT
         block = self._blocks[0].get(node)
         if block is None:
@@ -110,7 +118,6 @@ class PageTree:
         at = (index & _MASK) * HASH_SIZE
         block[at : at + HASH_SIZE] = value
         self._dirty.add(node)
-        return value
 
     def update_many(self, contents: Iterable[tuple[int, Content]]) -> list[tuple[int, bytes]]:
         """`update` for each (index, content); returns (index, hash) in the same order."""
@@ -135,6 +142,11 @@ class PageTree:
         self._dirty = set()
         root = self._blocks[top].get(0)
         return self._zeros[-1] if root is None else blake3_of(root)
+
+    @property
+    def zero_page(self) -> bytes:
+        """The hash (32 bytes) of a page of zeros."""
+        return self._zeros[0]
 
     def page_hash(self, index: int) -> bytes:
         """The hash (32 bytes) of page `index`. Raises IndexError for an index outside the RAM."""

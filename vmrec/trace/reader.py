@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -271,6 +271,10 @@ class TraceReader:
                 except ValueError as error:
                     raise trace_error(self.path, info.offset, error) from error
 
+    def frame_records(self, frame: int) -> list[list[Any]]:
+        """The events and outputs of one frame, as they are on the wire, in order."""
+        return list(self._one_frame(frame, RECORD_KINDS))
+
     def rows(self, first: int = 0, last: int | None = None) -> Iterator[list[Any]]:
         """Yields the ["rows", first, last, columns] that hold any of the steps first … last-1, in order."""
         for _, obj in self.objects(self.frame_at(first), {"rows"}):
@@ -337,6 +341,10 @@ class TraceReader:
             if content is not None:
                 return content
         raise TraceError(self.path, None, f"the content of page {hash_.hex()[:16]}… is missing; {_REMEDY}")
+
+    def page_hashes(self, mark: CheckpointMark) -> Mapping[int, bytes]:
+        """As `pages`: page index → hash. `page` reads the content of one."""
+        return self._map(mark)
 
     def contents(self, mark: CheckpointMark) -> Iterator[tuple[int, bytes]]:
         """Yields (page index, content) for every page of `pages(mark)`, in the order in which the file has them."""

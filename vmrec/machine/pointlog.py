@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Looking out, while a machine runs, for instructions, accesses and traps (native/points.c).
+
+While a log is open, `Machine.run` returns Exit.POINT when it is full: before an instruction, after the step of an
+access or a trap, right behind the entry into an interrupt. A log that keeps the last hits never fills. The guest
+sees nothing of it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from enum import IntFlag
+from typing import NamedTuple
+
+from vmrec.errors import MachineError
+from vmrec.machine.machine import Machine
+
+__all__ = ["PointKind", "PointLog", "RawHit", "WatchRange"]
+
+#: As in native/internal.h.
+STEP_ROOM = 8
+
+
+class PointKind(IntFlag):
+    """What a hit is; of a watched range, what is wanted."""
+
+    BREAK = 1
+    READ = 2
+    WRITE = 4
+    CHANGE = 8  #: only of a range: stores that change a byte of it, and all stores to devices
+    TRAP = 16
+    INTERRUPT = 32
+    DEVICE = 64  #: only of a hit: the access was not to RAM
+
+
+class WatchRange(NamedTuple):
+    """`size` bytes (1 to 2**32) from `address` on."""
+
+    address: int
+    size: int
+    kinds: PointKind
+
+
+class RawHit(NamedTuple):
+    """Step `position` (an interrupt: the step that it comes before) and what it did.
+
+    `value`: of an access, zero-extended; of traps what mcause says. `before`: what the store replaces.
+    """
+
+    position: int
+    kind: PointKind
+    pc: int
+    address: int
+    size: int
+    value: int
+    before: int
+
+
+class PointLog:
+    """While it is open, the runs of `machine` look for these things. At most one at a time; a context manager.
+
+    `room`: how many hits make a run return, or with `keep_last` how many of the last are kept.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        *,
+        breaks: Iterable[int] = (),
+        ranges: Iterable[WatchRange] = (),
+        traps: bool = False,
+        room: int = 1,
+        keep_last: bool = False,
+    ) -> None:
+        self._lib, self._vm, self._ffi = machine.native
+        capacity = room + 3 * STEP_ROOM  # `widen` can add to what one step has added
+        self._hits = self._ffi.new("point_hit[]", capacity)
+        self._log = self._ffi.new(
+            "point_log *", {"hits": self._hits, "room": room, "capacity": capacity, "keep_last": keep_last}
+        )
+        addresses = sorted({address for address in breaks if 0 <= address < 1 << 64})
+        native_ranges = self._ffi.new("watch_range[]", [tuple(range_) for range_ in ranges])
+        self._set(addresses, native_ranges, PointKind.TRAP | PointKind.INTERRUPT if traps else 0, self._log)
+
+    def _set(self, breaks: list[int], ranges: object, kinds: int, log: object) -> None:
+        set_points = self._lib.vm_points_set
+        array = self._ffi.new("uint64_t[]", breaks)
+        if set_points(self._vm, array, len(breaks), ranges, len(ranges), kinds, log):  # type: ignore[arg-type]
+            raise MachineError("there is no memory left for more points")
+
+    def close(self) -> None:
+        """Looks for nothing any more."""
+        self._set([], self._ffi.new("watch_range[]", 0), 0, self._ffi.NULL)
+
+    def __enter__(self) -> PointLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def look_from(self, position: int) -> None:
+        """Instructions and interrupts before `position` are no hits."""
+        setattr(self._log, "from", position)
+
+    def widen(self) -> None:
+        """The log is not full until it has room for one more step: to see all that happens at one position."""
+        self._log.room = self._log.count + STEP_ROOM
+
+    @property
+    def count(self) -> int:
+        """Hits since the log was opened or taken from."""
+        return int(self._log.count)
+
+    def take(self) -> list[RawHit]:
+        """The hits since the last call, in order; with `keep_last` the last of them."""
+        room, count = int(self._log.room), self.count
+        size = self._ffi.sizeof("point_hit")
+        kept = min(count, room) if self._log.keep_last else count
+        found = [
+            RawHit(position, PointKind(kind), *rest)
+            for position, kind, *rest in struct.iter_unpack("=7Q", self._ffi.buffer(self._hits, kept * size))
+        ]
+        self._log.count = 0
+        if self._log.keep_last and count > room:
+            at = count % room
+            found = found[at:] + found[:at]
+        return found

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Points: instructions, accesses and traps that somebody outside wants to hear of. They change nothing for the guest.
+ *
+ *     instruction   a block that holds it is not for the engine (engine.c); the stepper's decoded copy of it has
+ *                   OP_POINT set, so that it is looked at before it is executed and nothing else is slowed down
+ *     access        its page is WATCHED (stores) or READ_WATCHED (loads and stores): the door refuses it to the
+ *                   engine, and the stepper asks here whenever it leaves its fast path
+ *     trap          trap.c tells
+ *
+ * Hits go into a log of the caller. Either it keeps the last `room` hits and the run goes on, or the run returns
+ * POINT when there are `room` of them: before the instruction of a point, after the step of an access or trap, right
+ * behind the entry into an interrupt. A step can add up to POINT_STEP_ROOM hits, the last of them beyond `room`.
+ */
+#include <stdlib.h>
+
+#include "internal.h"
+#include "isa_table.h"
+
+static void leave(vm_t *vm)
+{
+    vm->in->exit = VM_EXIT_POINT + 1;
+    vm->in->recheck = 1;
+}
+
+/* Returns 1 if the log is full now, and the run is to return. */
+static int add(vm_t *vm, const point_hit *hit)
+{
+    point_log *log = vm->in->points.log;
+    if (!log)
+        return 0;
+    if (!log->keep_last && log->count >= log->capacity) {
+        leave(vm);
+        return 1;
+    }
+    log->hits[log->keep_last ? log->count % log->room : log->count] = *hit;
+    log->count++;
+    if (log->keep_last || log->count < log->room)
+        return 0;
+    leave(vm);
+    return 1;
+}
+
+/* The first of the instructions at or behind `pc`; their number if there is none. */
+static size_t first_break(const points_t *points, uint64_t pc)
+{
+    size_t low = 0, high = points->break_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (points->breaks[middle] < pc)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+int points_inside(const vm_t *vm, uint64_t pc, uint64_t end)
+{
+    const points_t *points = &vm->in->points;
+    size_t first = first_break(points, pc);
+    return first < points->break_count && points->breaks[first] < end;
+}
+
+int points_instruction(vm_t *vm, uint64_t pc, uint64_t position)
+{
+    point_log *log = vm->in->points.log;
+    vm->in->reasons++;
+    if (!log || position < log->from)
+        return 0;
+    log->from = position + 1; /* the step may have to be tried again: it waits for a page, or for entropy */
+    return add(vm, &(point_hit){.position = position, .kind = POINT_BREAK, .pc = pc});
+}
+
+void points_trap(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t cause)
+{
+    points_t *points = &vm->in->points;
+    if (!(points->kinds & kind) || !points->log || (kind == POINT_INTERRUPT && position < points->log->from))
+        return;
+    add(vm, &(point_hit){.position = position, .kind = kind, .pc = pc, .value = cause});
+}
+
+static int changed(const watch_range *range, uint64_t address, uint32_t size, uint64_t before, uint64_t value)
+{
+    for (uint32_t i = 0; i < size; i++)
+        if (address + i - range->address < range->size && ((before ^ value) >> (8 * i) & 0xff))
+            return 1;
+    return 0;
+}
+
+void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint64_t value, int write)
+{
+    points_t *points = &vm->in->points;
+    uint64_t offset = address - RAM_BASE, before = 0;
+    int wanted = 0, device = offset >= vm->ram_size || size > vm->ram_size - offset;
+    if (write && !device)
+        memcpy(&before, vm->in->ram + offset, size);
+    for (size_t i = 0; i < points->range_count; i++) {
+        const watch_range *range = &points->ranges[i];
+        uint64_t first = range->address >> PAGE_SHIFT, last = (range->address + range->size - 1) >> PAGE_SHIFT;
+        if ((address + size - 1) >> PAGE_SHIFT < first || address >> PAGE_SHIFT > last)
+            continue;
+        vm->in->reasons++; /* near: what happens here is better stepped */
+        if (address - range->address >= range->size && range->address - address >= size)
+            continue;
+        wanted |= write ? (range->kinds & POINT_WRITE)
+                              || ((range->kinds & POINT_CHANGE)
+                                  && (device || changed(range, address, size, before, value)))
+                        : !!(range->kinds & POINT_READ);
+    }
+    if (wanted)
+        add(vm, &(point_hit){.position = vm->time.position,
+                             .kind = (write ? POINT_WRITE : POINT_READ) | (device ? POINT_DEVICE : 0),
+                             .pc = pc,
+                             .address = address,
+                             .size = size,
+                             .value = value,
+                             .before = before});
+}
+
+/* Whoever holds the instruction at `pc` in his own form must look at it again. */
+static void forget_instruction(vm_t *vm, uint64_t pc)
+{
+    struct vm_internal *in = vm->in;
+    uint64_t offset = pc - RAM_BASE, page = offset >> PAGE_SHIFT;
+    decoded_page *decoded = NULL;
+    if (offset < vm->ram_size) {
+        engine_forget_blocks(vm, page);
+        if (page > 0)
+            engine_forget_blocks(vm, page - 1); /* a block may have begun there */
+        if (in->page_flags[page] & PAGE_DECODED)
+            decoded = in->decoded[page];
+    } else if (pc - ROM_BASE < ROM_SIZE) {
+        decoded = in->rom_decoded[(pc - ROM_BASE) >> PAGE_SHIFT];
+    }
+    if (decoded) {
+        decoded->insn[(pc & (PAGE_SIZE - 1)) >> 1].op = 0;
+        decoded->version++;
+    }
+}
+
+static void mark_pages(vm_t *vm, const watch_range *range, int on)
+{
+    uint64_t first = range->address - RAM_BASE, last = first + range->size - 1;
+    uint8_t flag = range->kinds & POINT_READ ? PAGE_READ_WATCHED : PAGE_WATCHED;
+    if (range->address < RAM_BASE) {
+        if (range->size <= RAM_BASE - range->address)
+            return;
+        last = range->size - (RAM_BASE - range->address) - 1;
+        first = 0;
+    }
+    if (last >= vm->ram_size)
+        last = vm->ram_size - 1;
+    for (uint64_t page = first >> PAGE_SHIFT; page <= last >> PAGE_SHIFT && first < vm->ram_size; page++) {
+        if (on)
+            vm->in->page_flags[page] |= flag;
+        else
+            vm->in->page_flags[page] &= (uint8_t)~flag;
+    }
+}
+
+static void set_all(vm_t *vm, int on)
+{
+    points_t *points = &vm->in->points;
+    for (size_t i = 0; i < points->break_count; i++)
+        forget_instruction(vm, points->breaks[i]);
+    points->load_watched = 0;
+    for (size_t i = 0; i < points->range_count; i++) {
+        mark_pages(vm, &points->ranges[i], on);
+        points->load_watched |= on && (points->ranges[i].kinds & POINT_READ);
+    }
+    if (points->range_count)
+        engine_flush_tlb(vm);
+}
+
+int vm_points_set(vm_t *vm, const uint64_t *breaks, size_t break_count, const watch_range *ranges, size_t range_count,
+                  uint32_t kinds, point_log *log)
+{
+    points_t *points = &vm->in->points;
+    uint64_t *new_breaks = break_count ? malloc(break_count * sizeof *breaks) : NULL;
+    watch_range *new_ranges = range_count ? malloc(range_count * sizeof *ranges) : NULL;
+    if ((break_count && !new_breaks) || (range_count && !new_ranges)) {
+        free(new_breaks);
+        free(new_ranges);
+        return -1;
+    }
+    if (break_count)
+        memcpy(new_breaks, breaks, break_count * sizeof *breaks);
+    if (range_count)
+        memcpy(new_ranges, ranges, range_count * sizeof *ranges);
+    set_all(vm, 0);
+    free(points->breaks);
+    free(points->ranges);
+    *points = (points_t){.breaks = new_breaks,
+                         .ranges = new_ranges,
+                         .break_count = break_count,
+                         .range_count = range_count,
+                         .kinds = kinds,
+                         .log = log};
+    set_all(vm, 1);
+    if (vm->tohost)
+        vm_watch(vm, vm->tohost);
+    return 0;
+}
+
+void points_destroy(vm_t *vm)
+{
+    free(vm->in->points.breaks);
+    free(vm->in->points.ranges);
+}

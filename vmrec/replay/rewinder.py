@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A player that can be put at any position, backwards too.
+
+    go(n):   nearest snapshot or checkpoint at or before n  ──▶  machine  ──▶  run to n
+
+On the way to n it leaves snapshots, the denser the nearer to n, so that going on from there, back by a few steps most
+of all, is cheap. Only pages that differ are put back; those whose content is in the trace only are marked missing,
+and come when the guest or a reader first touches them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self
+
+from vmrec.errors import TraceError, UsageError
+from vmrec.machine.board import PAGE_SIZE, RAM_BASE
+from vmrec.machine.machine import Exit
+from vmrec.replay.player import Player
+from vmrec.replay.rows import replay_error
+from vmrec.replay.snapshots import Contents, PageMap, Snapshot, Snapshots
+from vmrec.trace.objects import CheckpointMark
+from vmrec.trace.reader import TraceReader
+
+__all__ = ["Records", "Rewinder"]
+
+#: Steps before the target of a move at which snapshots are left.
+DISTANCES = tuple(1 << bits for bits in (23, 20, 17, 14, 11, 8))
+#: So many steps are run sooner than a snapshot is put back.
+SHORT_WAY = 1 << 14
+#: Records of frames that are kept unpacked.
+RECORDS_KEPT = 1 << 18
+_ZERO = bytes(PAGE_SIZE)
+
+
+class Records:
+    """A trace's events and outputs from any position on; the frames read last are kept unpacked."""
+
+    def __init__(self, trace: TraceReader) -> None:
+        self._trace = trace
+        self._frames: OrderedDict[int, tuple[int, int, list[list[Any]]]] = OrderedDict()
+        self._kept = 0
+
+    def read(self, first: int) -> Iterator[list[Any]]:
+        """Yields the records at `first` or later, as they are on the wire."""
+        frame = self._frame_at(first)
+        while frame < len(self._trace.frames):
+            found = self._frame(frame)
+            yield from islice(found, bisect_left(found, first, key=lambda wire: wire[1]), None)
+            frame += 1
+
+    def read_back(self, last: int) -> Iterator[list[Any]]:
+        """Yields the records before position `last`, the last first."""
+        frame = min(self._frame_at(last), len(self._trace.frames) - 1)
+        while frame >= 0:
+            found = self._frame(frame)
+            for place in range(bisect_left(found, last, key=lambda wire: wire[1]) - 1, -1, -1):
+                yield found[place]
+            frame -= 1
+
+    def _frame_at(self, position: int) -> int:
+        for frame, (covered, last, _) in reversed(self._frames.items()):
+            if covered < position <= last:
+                return frame
+        return self._trace.frame_at(position)
+
+    def _frame(self, frame: int) -> list[list[Any]]:
+        kept = self._frames.get(frame)
+        if kept is not None:
+            self._frames.move_to_end(frame)
+            return kept[2]
+        frames = self._trace.frames
+        covered = frames[frame - 1].last if frame else -1
+        found = self._trace.frame_records(frame)
+        self._frames[frame] = covered, frames[frame].last, found
+        self._kept += len(found) + 64
+        while self._kept > RECORDS_KEPT and len(self._frames) > 1:
+            self._kept -= len(self._frames.popitem(last=False)[1][2]) + 64
+        return found
+
+
+class Rewinder:
+    """A player of `trace` that stands at position 0 and can `go` anywhere. A context manager.
+
+    `budget`: bytes that its snapshots may take. Every call may raise TraceError where the trace is damaged, or does
+    not replay as recorded.
+    """
+
+    def __init__(self, trace: TraceReader, budget: int) -> None:
+        self.trace = trace
+        self.records = Records(trace)
+        self.player = Player(trace)
+        self.player.page_source = self._bring_page
+        machine = self.player.machine
+        self._contents = Contents()
+        self._pages = PageMap().changed(
+            {index: self._contents.get(hash_, machine.page(index)) for index, hash_ in machine.initial_pages.items()}
+        )
+        self._loaded = self._pages
+        self._zero_hash = machine.zero_page_hash
+        self._settled = False
+        self._unusable = False  # an error came while the machine was being put somewhere
+        self._snapshots = Snapshots(self._contents, budget)
+        self._snapshots.add(Snapshot(0, machine.snapshot(), self._pages), len(machine.initial_pages), 0)
+        self._marks: list[CheckpointMark] = []
+        self._digests: dict[int, bytes] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Takes up checkpoints that a recorder has added."""
+        self._marks = self.trace.checkpoints
+        self._digests = {mark.position: mark.value for mark in reversed(self.trace.digests)}
+
+    def close(self) -> None:
+        """Gives the machine back."""
+        self.player.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- going ---
+
+    def go(self, position: int, *, fresh: bool = False) -> None:
+        """Puts the player at `position` (0 … last of the trace). It may have stood there already, settled.
+
+        `fresh`: events there have not been given yet, in any case.
+        """
+        machine = self.player.machine
+        steps = position - machine.position
+        if self._unusable or self.player.divergence or steps < 0 or (steps == 0 and fresh and self._settled):
+            self._put(self._base(position))
+        elif steps > SHORT_WAY and (base := self._base(position)).position > machine.position:
+            self._put(base)
+        for distance in DISTANCES:
+            stop = position - distance
+            if stop > machine.position:
+                self._run(stop)
+                self.keep()
+        self._run(position)
+
+    def settle(self) -> None:
+        """Gives the events here, ends a wait, enters an interrupt: the machine's pc is that of the next step."""
+        self._check(self.player.settle() is None)
+        self._settled = True
+
+    def run(self, position: int) -> Exit:
+        """Runs on to `position`, leaving no snapshots, or until an open point log or a call for attention stops it."""
+        self._settled = False
+        self._check(self.player.run_to(position) is None)
+        return self.player.exit
+
+    def _run(self, position: int) -> None:
+        """Runs on to `position`, whoever calls for attention."""
+        while self.player.machine.position < position:
+            if self.run(position) is Exit.POSITION and self.player.machine.stopped:
+                break
+
+    def _check(self, good: bool) -> None:
+        if not good:
+            assert self.player.divergence is not None
+            raise replay_error(self.trace, self.player.divergence)
+
+    # --- snapshots ---
+
+    def bases(self, first: int, last: int) -> list[int]:
+        """Where going back is cheap: positions behind `first` and before `last`, ascending."""
+        kept = self._snapshots.between(first, last)
+        return sorted({*kept, *(mark.position for mark in self._marks if first < mark.position < last)})
+
+    def keep(self) -> None:
+        """Leaves a snapshot here, where events must not have been given."""
+        machine = self.player.machine
+        if machine.position in self._snapshots:
+            return
+        changed, fresh = {}, 0
+        for index, hash_ in machine.take_changed().items():
+            known = self._contents.known(hash_)
+            changed[index] = self._contents.get(hash_, None if known else machine.page(index))
+            fresh += not known
+        self._pages = self._pages.changed(changed)
+        self._snapshots.add(Snapshot(machine.position, machine.snapshot(), self._pages), fresh, machine.position)
+
+    def _base(self, position: int) -> Snapshot | CheckpointMark:
+        kept = self._snapshots.before(position)
+        assert kept is not None  # there is one at position 0
+        place = bisect_right(self._marks, position, key=lambda mark: mark.position)
+        mark = self._marks[place - 1] if place else None
+        return mark if mark is not None and mark.position > kept.position else kept
+
+    def _put(self, base: Snapshot | CheckpointMark) -> None:
+        self._unusable = True
+        if isinstance(base, Snapshot):
+            self._put_pages(base.pages)
+            self.player.machine.restore(base.machine)
+        else:
+            self._put_checkpoint(base)
+        self.player.place(base.position, self.records.read(base.position))
+        self._settled = self._unusable = False
+
+    def _put_checkpoint(self, mark: CheckpointMark) -> None:
+        machine, contents = self.player.machine, self._contents
+        state, _ = self.trace.checkpoint(mark)
+        hashes = self.trace.page_hashes(mark)
+        self._put_pages(self._loaded.changed({index: contents.get(hash_) for index, hash_ in hashes.items()}))
+        where = f"the checkpoint at {mark.position}"
+        try:
+            machine.set_state(state)
+        except UsageError as error:
+            raise TraceError(self.trace.path, None, f"{where}: {error}") from error
+        if machine.position != mark.position:
+            raise TraceError(self.trace.path, None, f"{where} holds another position")
+        if self._digests.get(mark.position, machine_value := machine.digest().value) != machine_value:
+            raise TraceError(self.trace.path, None, f"{where} does not hold the state that the digest there names")
+        self._snapshots.add(Snapshot(mark.position, machine.snapshot(), self._pages), 0, mark.position)
+
+    def _put_pages(self, pages: PageMap) -> None:
+        """Makes RAM what `pages` says."""
+        machine = self.player.machine
+        for index in {*machine.drop_changed(), *self._pages.difference(pages)}:
+            content = pages.get(index)
+            if content is None:
+                machine.put_page(index, _ZERO, self._zero_hash)
+            elif content.data is not None:
+                machine.put_page(index, content.data, content.hash)
+            else:
+                machine.put_missing(index, content.hash)
+        self._pages = pages
+
+    def _bring_page(self, index: int) -> None:
+        content = self._pages.get(index)
+        assert content is not None  # nothing else is marked missing
+        self.player.machine.put_page(index, content.data or self.trace.page(content.hash), content.hash)
+
+    # --- looking ---
+
+    def read_memory(self, address: int, size: int) -> bytes:
+        """As Machine.read_memory; brings pages that are not here yet."""
+        machine = self.player.machine
+        pages = machine.config.ram_size // PAGE_SIZE
+        first = max((address - RAM_BASE) // PAGE_SIZE, 0)
+        last = min((address + size - 1 - RAM_BASE) // PAGE_SIZE, pages - 1)
+        for index in range(first, last + 1):
+            if machine.is_missing(index):
+                self._bring_page(index)
+        return machine.read_memory(address, size)
