@@ -188,7 +188,7 @@ class Run(Moments):
 
         Searches that have begun go on to where the run ended then.
         """
-        grown = self._track.trace.refresh()
+        grown = self._track.refresh()
         if grown:
             self._positions = range(self._track.last + 1)
             for name in ("events", "outputs", "icount"):

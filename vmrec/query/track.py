@@ -62,6 +62,10 @@ class Track:
             self._timeline = Timeline(self.trace, budget=self._budget, executor=self._executor)
         return self._timeline
 
+    def refresh(self) -> bool:
+        """Takes up what a recorder has written since; returns whether there was something."""
+        return self.trace.refresh() if self._timeline is None else self._timeline.refresh()
+
     def look(self, position: int) -> State:
         """The state at `position`, to be read before anybody looks somewhere else. Raises PositionError."""
         timeline = self.timeline
