@@ -3,6 +3,7 @@
 
     VmrecError
     ├── UsageError     the user: a wrong option, path or position
+    │   └── PositionError   a position, event or hit that the recording does not have; an IndexError too
     ├── GuestError     the guest image: not an ELF, wrong machine, segment outside RAM
     ├── TraceError     the trace file: damaged, truncated, from another version
     ├── SetupError     the installation: extension not built, wrong engine version
@@ -18,7 +19,9 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["GuestError", "MachineError", "SetupError", "TraceError", "UsageError", "VmrecError"]
+__all__ = [
+    "GuestError", "MachineError", "PositionError", "SetupError", "TraceError", "UsageError", "VmrecError",
+]  # fmt: skip
 
 
 class VmrecError(Exception):
@@ -27,6 +30,13 @@ class VmrecError(Exception):
 
 class UsageError(VmrecError):
     """The request cannot be carried out as given; the message names the option or path and the remedy."""
+
+
+class PositionError(UsageError, IndexError):
+    """The recording has no such position, event or hit; the message says which ones there are.
+
+    It is an IndexError as well, so that a run behaves as sequences do.
+    """
 
 
 class GuestError(VmrecError):

@@ -19,7 +19,7 @@ from vmrec.errors import UsageError
 from vmrec.guest.cfi import Rule, Rules
 from vmrec.guest.symbols import Function, Symbols
 
-__all__ = ["DEPTH_MAX", "Frame", "ReadMemory", "unwind"]
+__all__ = ["DEPTH_MAX", "Frame", "ReadMemory", "is_call", "unwind"]
 
 #: Frames that a backtrace has at most, unless the caller asks for another number.
 DEPTH_MAX = 256
@@ -74,6 +74,16 @@ def unwind(
         frames.append(Frame(found.pc, site, cfa, symbols.function(site), found.registers, found.how))
         found = caller
     return frames
+
+
+def is_call(word: int, xlen: int) -> bool:
+    """Whether an instruction (2 or 4 bytes, little endian) leaves its return address in ra: jal, jalr, c.jalr, c.jal.
+
+    c.jal exists with 32-bit registers only; with 64 its code is another instruction's.
+    """
+    if word & 3 == 3:
+        return word & 0xFFF in (0x0EF, 0x0E7)
+    return (word & 0xF07F == 0x9002 and word & 0x0F80 != 0) or (xlen == 32 and word & 0xE003 == 0x2001)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +186,10 @@ class _Walker:
         if address & 1 or not self._symbols.sections.is_code(address - 1):
             return False
         word = self._bytes(address - 4, 4)
-        if word is not None and word & 0xFFF in (0x0EF, 0x0E7):  # jal ra, jalr ra
-            return True
-        half = self._bytes(address - 2, 2)
-        if half is None:
-            return False
-        jumps = half & 0xF07F == 0x9002 and half & 0x0F80 != 0  # c.jalr
-        return jumps or (self._symbols.xlen == 32 and half & 0xE003 == 0x2001)  # c.jal
+        if word is None or word & 3 != 3 or not is_call(word, self._symbols.xlen):
+            word = self._bytes(address - 2, 2)
+            return word is not None and word & 3 != 3 and is_call(word, self._symbols.xlen)
+        return True
 
     def _word(self, address: int) -> int | None:
         return self._bytes(address, self._size)
