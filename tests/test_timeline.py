@@ -257,7 +257,9 @@ def test_a_damaged_page_is_an_error_where_it_is_touched(long_trace: Path, tmp_pa
 
 def test_a_torn_trace_is_usable_to_its_last_good_position(long_trace: Path, tmp_path: Path) -> None:
     torn = tmp_path / "torn.vmrec"
-    torn.write_bytes(long_trace.read_bytes()[:-3000])
+    with TraceReader(long_trace) as whole:
+        cut = next(info.offset for info in whole.frames if info.last == whole.last_position)
+    torn.write_bytes(long_trace.read_bytes()[: cut + 9])
     with TraceReader(torn) as trace, Timeline(trace) as timeline, TraceReader(long_trace) as whole:
         assert 0 < timeline.last < whole.last_position
         timeline.seek(timeline.last)
