@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
-from types import TracebackType
 from typing import Self
 
 from vmrec.errors import UsageError
@@ -19,59 +18,10 @@ from vmrec.machine.rows import Access
 from vmrec.replay.player import Player
 from vmrec.replay.points import Break, Hit, Point, PrivilegeChange, Records, State, Stop, Traps, Watch
 from vmrec.replay.rows import Step, player_at, replay_error, steps
+from vmrec.replay.timeline import MachineState
 from vmrec.trace.reader import TraceReader
 
-__all__ = ["MachineState", "Timeline"]
-
-
-class MachineState:
-    """The state of a machine, as long as that does not move."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-
-    @property
-    def position(self) -> int:
-        return self._machine.position
-
-    @property
-    def icount(self) -> int:
-        return self._machine.icount
-
-    @property
-    def pc(self) -> int:
-        return self._machine.pc
-
-    @property
-    def xlen(self) -> int:
-        return self._machine.config.profile.xlen
-
-    @property
-    def has_float(self) -> bool:
-        return "F" in self._machine.config.profile.extensions
-
-    @property
-    def regs(self) -> list[int]:
-        return self._machine.regs
-
-    @property
-    def fregs(self) -> list[int]:
-        return self._machine.fregs
-
-    @property
-    def csrs(self) -> dict[str, int]:
-        return self._machine.csrs
-
-    @property
-    def privilege(self) -> int:
-        return int(self._machine.state()["hart"]["priv"])
-
-    @property
-    def mtime(self) -> int:
-        return self._machine.mtime
-
-    def read_memory(self, address: int, size: int) -> bytes:
-        return self._machine.read_memory(address, size)
+__all__ = ["Timeline"]
 
 
 class Timeline:
@@ -88,7 +38,7 @@ class Timeline:
         self._player: Player = player_at(trace, 0)
         self.config = self._player.config
         self.guest = self._player.guest
-        self.state: State = MachineState(self._player.machine)
+        self.state: State = MachineState(self._player.machine, self._player.machine.read_memory)
         self.seek(0)
 
     def close(self) -> None:
@@ -98,9 +48,7 @@ class Timeline:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     @property
@@ -126,7 +74,7 @@ class Timeline:
         if self._player.divergence or self._player.settle():
             assert self._player.divergence is not None
             raise replay_error(self.trace, self._player.divergence)
-        self.state = MachineState(self._player.machine)
+        self.state = MachineState(self._player.machine, self._player.machine.read_memory)
         return Stop("seek", position)
 
     def step(self, count: int = 1) -> Stop:

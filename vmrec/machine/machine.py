@@ -427,16 +427,18 @@ class Machine:
         """Replaces a page of RAM; if it was missing, it is here now. `content` has 4096 bytes."""
         if len(content) != PAGE_SIZE or not 0 <= index < self.config.ram_size // PAGE_SIZE:
             raise UsageError(f"page {index} cannot take {len(content)} bytes")
-        self._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = content
-        self._lib.vm_set_missing(self._vm, index, 0)
+        self._fill_page(index, content)
         self._lib.vm_host_wrote(self._vm, index)
 
     def put_page(self, index: int, content: bytes, hash_: bytes) -> None:
         """As `set_page`, by a caller who knows the content's hash: the page does not count as changed."""
-        self._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = content
-        self._lib.vm_set_missing(self._vm, index, 0)
+        self._fill_page(index, content)
         self._lib.vm_host_replaced(self._vm, index)
         self._tree.put(index, hash_)
+
+    def _fill_page(self, index: int, content: bytes) -> None:
+        self._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = content
+        self._lib.vm_set_missing(self._vm, index, 0)
 
     def put_missing(self, index: int, hash_: bytes) -> None:
         """From here on page `index` has the content with this hash, which is elsewhere: see `mark_missing`."""
@@ -456,9 +458,9 @@ class Machine:
         """The hash of a page of zeros."""
         return self._tree.zero_page
 
-    def drop_changed(self) -> list[int]:
+    def drop_changed(self) -> set[int]:
         """The pages stored to since they were last asked for, without hashing them: whoever puts others there."""
-        dropped = sorted({*self._take_dirty(), *self._changed})
+        dropped = {*self._take_dirty(), *self._changed}
         self._changed.clear()
         return dropped
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from enum import IntFlag
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vmrec.errors import MachineError
 from vmrec.machine.machine import Machine
 
 __all__ = ["PointKind", "PointLog", "RawHit", "WatchRange"]
 
-#: As in native/internal.h.
+#: No step has more hits: its instruction, an interrupt before it, a trap, and two accesses of an atomic one.
 STEP_ROOM = 8
 
 
@@ -80,18 +80,16 @@ class PointLog:
             "point_log *", {"hits": self._hits, "room": room, "capacity": capacity, "keep_last": keep_last}
         )
         addresses = sorted({address for address in breaks if 0 <= address < 1 << 64})
-        native_ranges = self._ffi.new("watch_range[]", [tuple(range_) for range_ in ranges])
-        self._set(addresses, native_ranges, PointKind.TRAP | PointKind.INTERRUPT if traps else 0, self._log)
+        self._set(addresses, list(ranges), PointKind.TRAP | PointKind.INTERRUPT if traps else 0, self._log)
 
-    def _set(self, breaks: list[int], ranges: object, kinds: int, log: object) -> None:
-        set_points = self._lib.vm_points_set
-        array = self._ffi.new("uint64_t[]", breaks)
-        if set_points(self._vm, array, len(breaks), ranges, len(ranges), kinds, log):  # type: ignore[arg-type]
+    def _set(self, breaks: list[int], ranges: list[WatchRange], kinds: int, log: Any) -> None:
+        addresses, places = self._ffi.new("uint64_t[]", breaks), self._ffi.new("watch_range[]", ranges)
+        if self._lib.vm_points_set(self._vm, addresses, len(breaks), places, len(ranges), kinds, log):
             raise MachineError("there is no memory left for more points")
 
     def close(self) -> None:
         """Looks for nothing any more."""
-        self._set([], self._ffi.new("watch_range[]", 0), 0, self._ffi.NULL)
+        self._set([], [], 0, self._ffi.NULL)
 
     def __enter__(self) -> PointLog:
         return self

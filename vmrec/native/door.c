@@ -268,11 +268,16 @@ uint8_t *vm_rom(vm_t *vm, size_t *length)
     return vm->in->rom;
 }
 
+void vm_host_replaced(vm_t *vm, uint64_t page)
+{
+    make_stale(vm, page);
+    door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
+}
+
 void vm_host_wrote(vm_t *vm, uint64_t page)
 {
     door_mark_dirty(vm, page);
-    make_stale(vm, page);
-    door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
+    vm_host_replaced(vm, page);
 }
 
 size_t vm_dirty_count(const vm_t *vm)
@@ -305,12 +310,6 @@ void vm_watch(vm_t *vm, uint64_t address)
 int vm_is_missing(const vm_t *vm, uint64_t page)
 {
     return (vm->in->page_flags[page] & PAGE_MISSING) != 0;
-}
-
-void vm_host_replaced(vm_t *vm, uint64_t page)
-{
-    make_stale(vm, page);
-    door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
 }
 
 void vm_set_missing(vm_t *vm, uint64_t page, int missing)

@@ -129,8 +129,6 @@ typedef struct capture {
     int diverged;
 } capture_t;
 
-#define POINT_STEP_ROOM 8u /* no step has more hits; as STEP_ROOM of machine/pointlog.py */
-
 typedef struct {
     uint64_t *breaks; /* ascending */
     watch_range *ranges;

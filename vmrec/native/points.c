@@ -10,7 +10,7 @@
  *
  * Hits go into a log of the caller. Either it keeps the last `room` hits and the run goes on, or the run returns
  * POINT when there are `room` of them: before the instruction of a point, after the step of an access or trap, right
- * behind the entry into an interrupt. A step can add up to POINT_STEP_ROOM hits, the last of them beyond `room`.
+ * behind the entry into an interrupt. A step can add a few hits (STEP_ROOM of machine/pointlog.py), the last beyond `room`.
  */
 #include <stdlib.h>
 

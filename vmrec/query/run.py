@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from functools import cached_property
 from itertools import islice
-from types import TracebackType
 from typing import Any, Literal, Self, SupportsIndex, overload
 
 from vmrec.errors import PositionError, UsageError
@@ -99,9 +98,7 @@ class Run(Moments):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def _missing(self, place: int) -> str:

@@ -151,11 +151,12 @@ class Player:
                 break
         return self.divergence
 
-    def place(self, position: int) -> None:
-        """To be told that the machine was given another state, that at `position`.
+    def place(self) -> None:
+        """To be told that the machine was given another state, and so another position.
 
         What diverged before is forgotten. Rows are not compared from here on.
         """
+        position = self.machine.position
         self._feed = Feed(self.records, position)
         self._next_grid = (position // GRID + 1) * GRID
         self._rows, self._row_limit = None, _FAR
@@ -263,6 +264,7 @@ class Player:
             return
         console = []
         for actual in unpack_stream(packed):
+            # That of a later position is no answer, but the report names it.
             expected = self._feed.peek(actual[1]) or self._feed.peek(_FAR)
             if expected is not None and expected[0] not in OUTPUT_KINDS:
                 expected = None

@@ -11,7 +11,6 @@ and come when the guest or a reader first touches them.
 from __future__ import annotations
 
 from bisect import bisect_right
-from types import TracebackType
 from typing import Self
 
 from vmrec.errors import TraceError, UsageError
@@ -50,7 +49,6 @@ class Rewinder:
             {index: self._contents.get(hash_, machine.page(index)) for index, hash_ in machine.initial_pages.items()}
         )
         self._loaded = self._pages
-        self._zero_hash = machine.zero_page_hash
         self._settled = False
         self._unusable = False  # an error came while the machine was being put somewhere
         self._snapshots = Snapshots(self._contents, budget)
@@ -71,9 +69,7 @@ class Rewinder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     # --- going ---
@@ -157,7 +153,7 @@ class Rewinder:
             self.player.machine.restore(base.machine)
         else:
             self._put_checkpoint(base)
-        self.player.place(base.position)
+        self.player.place()
         self._settled = self._unusable = False
 
     def _put_checkpoint(self, mark: CheckpointMark) -> None:
@@ -182,7 +178,7 @@ class Rewinder:
         for index in {*machine.drop_changed(), *self._pages.difference(pages)}:
             content = pages.get(index)
             if content is None:
-                machine.put_page(index, _ZERO, self._zero_hash)
+                machine.put_page(index, _ZERO, machine.zero_page_hash)
             elif content.data is not None:
                 machine.put_page(index, content.data, content.hash)
             else:

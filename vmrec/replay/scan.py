@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from vmrec.errors import TraceError
-from vmrec.machine.machine import Exit
+from vmrec.machine.machine import Exit, Machine
 from vmrec.machine.pointlog import PointKind, PointLog, RawHit, WatchRange
 from vmrec.machine.rows import Access
 from vmrec.replay.points import Break, Hit, Point, Traps, Watch
@@ -44,12 +44,18 @@ class Sought:
     def __bool__(self) -> bool:
         return bool(self.breaks or self.ranges or self.traps)
 
+    def log(self, machine: Machine, *, room: int = 1, keep_last: bool = False) -> PointLog:
+        """A log of these things, open."""
+        return PointLog(
+            machine, breaks=self.breaks, ranges=self.ranges, traps=self.traps, room=room, keep_last=keep_last
+        )
+
 
 def sought(points: Iterable[Point]) -> Sought:
     """What the machine has to look for, for these points. Events and outputs are in the trace."""
     points = tuple(points)
     return Sought(
-        tuple(sorted({point.address for point in points if isinstance(point, Break)})),
+        tuple({point.address for point in points if isinstance(point, Break)}),
         tuple(
             WatchRange(point.address, point.size, _WATCH_KINDS[point.kind])
             for point in points
@@ -81,9 +87,7 @@ def last_hits(
     """
     rewinder.go(first, fresh=True)
     machine = rewinder.player.machine
-    with PointLog(
-        machine, breaks=wanted.breaks, ranges=wanted.ranges, traps=wanted.traps, room=room, keep_last=True
-    ) as log:
+    with wanted.log(machine, room=room, keep_last=True) as log:
         log.look_from(first)
         while machine.position < last and not machine.stopped:
             if rewinder.run(last) is Exit.ATTENTION and interrupted():

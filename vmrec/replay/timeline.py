@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from types import TracebackType
 from typing import Any, Self
 
 from vmrec.errors import UsageError
 from vmrec.events import OUTPUT_KINDS
-from vmrec.machine.machine import Exit
-from vmrec.machine.pointlog import STEP_ROOM as STEP_HITS
-from vmrec.machine.pointlog import PointLog
+from vmrec.machine.machine import Exit, Machine
+from vmrec.machine.pointlog import STEP_ROOM
 from vmrec.replay.points import Break, Hit, Point, Records, State, Stop
 from vmrec.replay.rewinder import Rewinder
 from vmrec.replay.rows import Step, walk
 from vmrec.replay.scan import Found, Sought, forget, hits_of, last_hits, scan, sought
 from vmrec.trace.reader import TraceReader
 
-__all__ = ["Timeline"]
+__all__ = ["MachineState", "Timeline"]
 
 #: Hits of a stretch that are looked at before it is gone through again.
 ROOM = 1024
@@ -39,12 +37,12 @@ NEAR = 1 << 24
 STRETCH = 1 << 26
 
 
-class _MachineState:
-    """What the rewinder's machine shows, as long as it stays where it is."""
+class MachineState:
+    """What `machine` shows, as long as it stays where it is. `read_memory` knows where pages are that it lacks."""
 
-    def __init__(self, rewinder: Rewinder) -> None:
-        self._rewinder = rewinder
-        self._machine = rewinder.player.machine
+    def __init__(self, machine: Machine, read_memory: Callable[[int, int], bytes]) -> None:
+        self._machine = machine
+        self._read_memory = read_memory
 
     def __repr__(self) -> str:
         return f"<State position {self.position} pc {self.pc:#x}>"
@@ -90,7 +88,7 @@ class _MachineState:
         return self._machine.mtime
 
     def read_memory(self, address: int, size: int) -> bytes:
-        return self._rewinder.read_memory(address, size)
+        return self._read_memory(address, size)
 
 
 class Timeline:
@@ -107,7 +105,8 @@ class Timeline:
         self.config = self._rewinder.player.config
         self.guest = self._rewinder.player.guest
         self._machine = self._rewinder.player.machine
-        self.state: State = _MachineState(self._rewinder)  #: the state here, until the timeline moves
+        #: The state here, until the timeline moves.
+        self.state: State = MachineState(self._machine, self._rewinder.read_memory)
         self._executor = executor
         self._own_executor: ThreadPoolExecutor | None = None
         self._interrupted = False
@@ -129,9 +128,7 @@ class Timeline:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -184,6 +181,7 @@ class Timeline:
     def run(self, points: Iterable[Point], *, until: int | None = None) -> Stop:
         """Goes forwards to the first hit, to `until` (reason seek) or to the end."""
         points = tuple(points)
+        wanted = sought(points)
         limit = self.last if until is None else max(min(until, self.last), self.position)
         while True:
             if self._stop_asked():
@@ -191,11 +189,11 @@ class Timeline:
             begin = self.position
             if begin == limit:
                 return Stop("end" if limit == self.last else "seek", limit)
-            record = next(self._records(points, begin), None)
+            record = next((hit for hit in self._records(points, begin) if hit.forward > begin), None)
             stop = limit if record is None else min(record.forward, limit)
-            hits = self._run_to(stop, sought(points), points)
-            if record is not None and record.forward == self.position:
-                hits += [hit for hit in self._records(points, begin, record.forward) if hit.forward == self.position]
+            hits = self._run_to(stop, wanted, points)
+            if record is not None and record.forward == (here := self.position):
+                hits += [hit for hit in self._records(points, begin, here + 1) if hit.forward == here]
             true = self._true(hits)
             if true:
                 return Stop("hit", self.position, true)
@@ -239,37 +237,28 @@ class Timeline:
             return None
         self._rewinder.go(position, fresh=True)
         self._rewinder.keep()
-        step = next(iter([*walk(self._rewinder.player, position + 1)]), None)
+        steps = list(walk(self._rewinder.player, position + 1))
         self._rewinder.go(position)
         self._rewinder.settle()
-        return step
+        return steps[0] if steps else None
 
     # --- forwards ---
 
     def _run_to(self, stop: int, wanted: Sought, points: tuple[Point, ...]) -> list[Hit]:
         """Runs to the first hit of the machine, or to `stop`; returns what is hit there."""
         rewinder, machine = self._rewinder, self._machine
-        if not wanted:
-            while machine.position < stop and not machine.stopped:
-                if rewinder.run(stop) is Exit.ATTENTION and self._interrupted:
-                    break
-            rewinder.settle()
-            return []
-        with PointLog(machine, breaks=wanted.breaks, ranges=wanted.ranges, traps=wanted.traps) as log:
+        with wanted.log(machine) as log:
             log.look_from(machine.position + 1)
             while machine.position < stop and not machine.stopped and not log.count:
                 if rewinder.run(stop) is Exit.ATTENTION and self._interrupted:
                     break
             log.widen()
             rewinder.settle()
-            found = list(hits_of(log.take(), points))
-        here = machine.position
-        if here < self.last and machine.pc in wanted.breaks and not any(_is_break_at(hit, here) for hit in found):
-            found += [
-                Hit(here, here, here, point, machine.pc)
-                for point in points
-                if isinstance(point, Break) and point.address == machine.pc
-            ]
+            found = [hit for hit in hits_of(log.take(), points) if not isinstance(hit.point, Break)]
+        here, pc = machine.position, machine.pc
+        if here < self.last:  # whether the log was asked about this instruction depends on what else stopped the run
+            breaks = (point for point in points if isinstance(point, Break) and point.address == pc)
+            found += [Hit(here, here, here, point, pc) for point in breaks]
         return found
 
     def _true(self, hits: Iterable[Hit]) -> tuple[Hit, ...]:
@@ -294,7 +283,8 @@ class Timeline:
             yield from self._stretch(points, wanted, first, middle)
             yield from self._stretch(points, wanted, middle, end)
             return
-        yield from _ordered([*hits_of(found.hits, points), *self._records(points, first - 1, end, by_step=True)])
+        hits = [*hits_of(found.hits, points), *self._records(points, first, end)]
+        yield from sorted(hits, key=lambda hit: hit.step)
 
     # --- backwards ---
 
@@ -332,7 +322,7 @@ class Timeline:
             while True:
                 low = max(begin, oldest + 1 - reach)
                 found = self._search(low, oldest + 1, wanted, here)
-                if low == begin or len(found.hits) > STEP_HITS:
+                if low == begin or len(found.hits) > STEP_ROOM:
                     break
                 reach *= 4
             if low > begin:
@@ -390,37 +380,33 @@ class Timeline:
         return self._own_executor
 
     def _submit(self, begin: int, end: int, wanted: Sought) -> Future[Found]:
-        key = self.trace.path, self.trace.head
-        self._scanned.add(key)
-        return self._pool().submit(scan, *key, begin, end, wanted, ROOM)
+        return self._pool().submit(scan, *self._scan_key(), begin, end, wanted, ROOM)
 
     def _search(self, begin: int, end: int, wanted: Sought, here: bool) -> Found:
         """Searches a stretch now: with the timeline's own machine (`here`), or with another."""
         if here:
             return last_hits(self._rewinder, begin, end, wanted, ROOM, lambda: self._interrupted)
+        return scan(*self._scan_key(), begin, end, wanted, ROOM)
+
+    def _scan_key(self) -> tuple[str, bytes]:
+        """What `scan` calls the trace; its machines for it are given back in `close`."""
         key = self.trace.path, self.trace.head
         self._scanned.add(key)
-        return scan(*key, begin, end, wanted, ROOM)
+        return key
 
     # --- events and outputs ---
 
-    def _records(
-        self, points: tuple[Point, ...], begin: int, last: int | None = None, *, by_step: bool = False
-    ) -> Iterator[Hit]:
-        """Hits of events and outputs that stop behind `begin` (or whose step is behind it), not behind `last`."""
+    def _records(self, points: tuple[Point, ...], first: int, last: int | None = None) -> Iterator[Hit]:
+        """Hits of the events and outputs of the steps first … last-1 (to the end if None), the oldest first."""
         kinds = _kinds(points)
         if not kinds:
             return
-        for wire in self._rewinder.records.read(max(begin, 0), None if last is None else last + 1):
+        for wire in self._rewinder.records.read(first, last):
             if wire[0] in kinds:
-                for hit in _record_hits(wire, points):
-                    if by_step:
-                        if begin < hit.step and (last is None or hit.step < last):
-                            yield hit
-                    elif hit.forward > begin:
-                        yield hit
+                yield from _record_hits(wire, points)
 
     def _records_back(self, points: tuple[Point, ...], first: int, last: int) -> Iterator[Hit]:
+        """The same, the newest first."""
         kinds = _kinds(points)
         if not kinds:
             return
@@ -450,13 +436,3 @@ def _record_hits(wire: list[Any], points: tuple[Point, ...]) -> Iterator[Hit]:
     for point in points:
         if isinstance(point, Records) and kind in point.kinds:
             yield Hit(position, position + (kind in OUTPUT_KINDS), position, point)
-
-
-def _is_break_at(hit: Hit, position: int) -> bool:
-    return isinstance(hit.point, Break) and hit.step == position
-
-
-def _ordered(hits: list[Hit]) -> list[Hit]:
-    hits.sort(key=lambda hit: hit.step)
-    return hits
-

@@ -386,13 +386,13 @@ class Bench:
 
     def _seek(self) -> None:
         """To positions all over the recording: one after the other, and each as the first of a fresh timeline."""
-        path, values, first = self._travelled(), [], []
+        path, first = self._travelled(), []
         with TraceReader(path) as trace, Timeline(trace) as timeline:
             places = [number * 0x9E3779B97F4A7C15 % timeline.last for number in range(1, 20 if self.plan.quick else 61)]
-            values = [1e3 * self._seconds(lambda at=at: timeline.seek(at)) for at in places]  # type: ignore[misc]
+            values = [1e3 * _seconds(partial(timeline.seek, at)) for at in places]
         for at in places[: 5 if self.plan.quick else 21]:
             with TraceReader(path) as trace, Timeline(trace) as timeline:
-                first.append(1e3 * self._seconds(partial(timeline.seek, at)))
+                first.append(1e3 * _seconds(partial(timeline.seek, at)))
         for name, found in (("", values), ("first ", first)):
             self._add("J", f"{name}p50", [_percentile(found, 50)], 1, f"{len(found)} seeks in loop-mem-long")
             self._add("J", f"{name}p95", [_percentile(found, 95)], 1)
@@ -401,13 +401,13 @@ class Bench:
         """Step by step; and from the end to a write that lies near the begin.
 
         The word behind the array that the loop writes is cleared at start-up, and never again; a watch for a change
-        of it finds none. The array's first word is in a page that the loop writes to all the time.
+        of it finds none.
         """
         path = self._travelled()
         with TraceReader(path) as trace, Timeline(trace) as timeline:
             timeline.seek(timeline.last // 2)
             timeline.reverse_step()
-            steps = [1e3 * self._seconds(timeline.reverse_step) for _ in range(3000)]
+            steps = [1e3 * seconds for seconds in _repeated(3000, timeline.reverse_step)]
             self._add("K", "p50", [_percentile(steps, 50)], 3, "3000 steps back")
             self._add("K", "p95", [_percentile(steps, 95)], 3)
             array = Symbols(timeline.guest.data).address("data")
@@ -415,13 +415,8 @@ class Bench:
             for kind in ("write", "change"):
                 timeline.seek(timeline.last)
                 watch = Watch(array + (256 << 10), 4, kind)
-                seconds = self._seconds(partial(timeline.reverse_run, [watch]))
+                seconds = _seconds(partial(timeline.reverse_run, [watch]))
                 self._add("K", f"{kind} at the begin", [1e3 * seconds], 0, f"found at {timeline.position}")
-
-    def _seconds(self, function: Callable[[], object]) -> float:
-        begin = time.perf_counter()
-        function()
-        return time.perf_counter() - begin
 
     # ------------------------------------------------------------------------------------------------- start-up
 
@@ -441,9 +436,13 @@ class Bench:
 
 def _repeated(times: int, function: Callable[[], object]) -> Iterable[float]:
     for _ in range(times):
-        begin = time.perf_counter()
-        function()
-        yield time.perf_counter() - begin
+        yield _seconds(function)
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
 
 
 def _open(path: Path) -> None:
