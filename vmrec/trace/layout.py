@@ -35,7 +35,7 @@ outputs are defined in `vmrec.events` and only repeated from there. Bins of the 
     checkpoints  (u64 position, u32 frame)…                      in order of position
     pages        (first 8 bytes of the hash, u32 frame)…         where each page's content is
     whole        (u32 number)…                                   checkpoints, counted from 0, that name every page
-                                                                 changed since reset; traces before 0.2 lack it
+                                                                 changed since reset; older traces lack it
 """
 
 from __future__ import annotations
