@@ -35,6 +35,7 @@ class Records:
         self._trace = trace
         self._frames: OrderedDict[int, list[list[Any]]] = OrderedDict()
         self._spans: dict[int, tuple[int, int]] = {}
+        self._next: tuple[int, int] | None = None  # the frame last asked for, and what its link says
         self._kept = 0
 
     def __len__(self) -> int:
@@ -43,8 +44,9 @@ class Records:
 
     def first(self, frame: int) -> int:
         """No record of the frame lies before this position."""
-        first: int = self._trace.frames[frame].first
-        return first
+        if self._next is None or self._next[0] != frame:  # a replay asks for the same one at every exit
+            self._next = frame, self._trace.frames[frame].first
+        return self._next[1]
 
     def frame(self, frame: int) -> list[list[Any]]:
         """The records of a frame, in order."""
