@@ -160,6 +160,28 @@ def test_moments_stay_what_they_are_while_others_are_looked_at(recordings: Calla
         _ = searched[0].pc
 
 
+def test_a_closed_run_says_so(recordings: Callable[[str], Recording]) -> None:
+    """Whatever was not looked at before is refused with the remedy; nothing is answered as if it were not there."""
+    run = vmrec.open(recordings("race").path)
+    shown, blank, events = run[100], run[200], run.events
+    text = shown.disasm()
+    run.close()
+    run.close()
+    asked: list[Callable[[], object]] = [
+        lambda: run[5], lambda: run.console, lambda: run.icount, lambda: run.digest, lambda: run.ended, run.refresh,
+        lambda: list(events), lambda: run.at(percent=50), lambda: next(iter(run.hits("main"))), blank.disasm,
+        shown.backtrace, shown.next,
+    ]  # fmt: skip
+    for ask in asked:
+        with pytest.raises(vmrec.UsageError, match=r"closed.*open it again"):
+            ask()
+    assert shown.disasm() == text
+    assert repr(shown).startswith("<moment 100: ")
+    assert repr(blank) == "<moment 200 in race, closed>"
+    assert repr(events) == "<events of a closed run>"
+    assert "run race" in run._repr_html_()
+
+
 def test_moments_do_not_change_and_can_be_compared(recordings: Callable[[str], Recording]) -> None:
     with vmrec.open(recordings("hello").path) as run, vmrec.open(recordings("hello").path) as other:
         moment = run[20]

@@ -42,12 +42,16 @@ def test_every_command_runs_as_pasted(tmp_path: Path) -> None:
         expected = {0, 1} if command.startswith(("vmrec hunt", "vmrec diff")) else {0}
         assert done.returncode in expected, f"{command}\n{done.stdout.decode()}\n{done.stderr.decode()}"
 
-    python = blocks("python")
-    assert len(python) == 1
-    read = subprocess.run([sys.executable, "-c", python[0]], cwd=tmp_path, env=environment, capture_output=True)
-    assert read.returncode == 0, read.stderr.decode()
-    assert b"'console'" in read.stdout
-    assert b"'instruction'" in read.stdout
+    plain, asked = (
+        subprocess.run([sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True)
+        for block in blocks("python")
+    )
+    assert plain.returncode == 0, plain.stderr.decode()
+    assert b"'console'" in plain.stdout
+    assert b"'instruction'" in plain.stdout
+    assert asked.returncode == 0, asked.stderr.decode()
+    assert b"write 4 at counter" in asked.stdout
+    assert b"saver+" in asked.stdout
 
 
 def test_the_page_about_the_toy_isa_is_made_from_the_table() -> None:

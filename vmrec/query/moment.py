@@ -218,7 +218,10 @@ class Moment:
         return f"{self._track.number(self._position)}: {self._track.names.place(self.pc)}: {self.disasm()}"
 
     def __repr__(self) -> str:
-        return f"<moment {self} in {self._track.name}>"
+        try:
+            return f"<moment {self} in {self._track.name}>"
+        except UsageError:  # closed, and never shown before
+            return f"<moment {self._track.number(self._position)} in {self._track.name}, closed>"
 
     def _repr_html_(self) -> str:
         facts = [
@@ -248,4 +251,6 @@ class Moment:
             code = self.mem.read(address, 2)
             return code if code[0] & 3 != 3 else self.mem.read(address, 4)
         except UsageError:
+            if self._track.closed:
+                raise
             return b""

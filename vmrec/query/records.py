@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Generic, TypeVar, overload
 
-from vmrec.errors import PositionError
+from vmrec.errors import PositionError, UsageError
 from vmrec.events import Record
 from vmrec.query.html import table
 
@@ -60,7 +60,10 @@ class Records(Sequence[R], Generic[R]):
         return f"{len(self)} {self._name}{'' if len(self) == 1 else 's'}{kinds}"
 
     def __repr__(self) -> str:
-        return f"<{self}>"
+        try:
+            return f"<{self}>"
+        except UsageError:  # closed, and never read before
+            return f"<{self._name}s of a closed run>"
 
     def _repr_html_(self) -> str:
         shown = [(str(record.position), repr(record)) for record in self._all[:50]]

@@ -40,9 +40,9 @@ def open_run(
 ) -> Run:
     """Opens the recording in the file `path`; `vmrec.open` is this function.
 
-    `budget`: bytes that may be kept, over the guest's RAM, to make moving about fast. `executor`: where searches run
-    side by side (by default one after the other). Raises UsageError if the file cannot be opened, TraceError if it is
-    no recording, is damaged, or needs another vmrec.
+    `budget`: bytes that may be kept, over the guest's RAM, to make moving about fast. `executor`: where far searches
+    run side by side (by default threads, one for each CPU). Raises UsageError if the file cannot be opened, TraceError
+    if it is no recording, is damaged, or needs another vmrec.
     """
     return Run(Track(path, budget=budget, executor=executor))
 
@@ -354,6 +354,8 @@ class Run(Moments):
     def _facts(self) -> Iterator[tuple[str, str]]:
         machine = self.config
         yield "file", self.path
+        if self._track.closed:
+            return
         yield "guest", f"{self.guest.name}, {machine.isa}, {machine.ram_size >> 20} MiB RAM"
         yield "length", f"{self._track.number(self.position)} steps"
         yield "events", str(self.events)

@@ -116,22 +116,31 @@ class ByteSource:
         self.refresh()
 
     def refresh(self) -> None:
-        """Looks at the file's size again."""
+        """Looks at the file's size again. Raises UsageError if it was closed."""
+        self._require_open()
         self.size = os.fstat(self._file.fileno()).st_size
 
     def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset`; fewer at the end of the file. Raises Damaged if the disk fails.
+        """Up to `size` bytes from `offset`; fewer at the end of the file.
+
+        Raises Damaged if the disk fails, UsageError if the file was closed.
 
         An `offset` before the file, where the end of a short one may be looked for, means its beginning.
         """
         offset = max(offset, 0)
+        self._require_open()
         try:
             return os.pread(self._file.fileno(), max(0, min(size, self.size - offset)), offset)
         except OSError as error:
             raise Damaged(offset, f"cannot be read ({error.strerror})") from error
 
     def close(self) -> None:
+        """Gives the file back; harmless when closed already."""
         self._file.close()
+
+    def _require_open(self) -> None:
+        if self._file.closed:
+            raise UsageError(f"{self.path}: was closed before this was asked; open it again")
 
 
 # ----------------------------------------------------------------------------------------------------------- links
