@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -271,3 +272,12 @@ def test_a_torn_trace_is_usable_to_its_last_good_position(long_trace: Path, tmp_
             assert seen(timeline) == seen(other)
         with pytest.raises(UsageError):
             timeline.seek(timeline.last + 1)
+
+
+def test_searches_are_as_many_as_the_budget_allows() -> None:
+    """Each has a machine of its own; there is always one."""
+    with TraceReader(TRACES / "echo-inputs.vmrec") as trace:
+        with Timeline(trace, budget=1) as timeline:
+            assert timeline._workers == 1
+        with Timeline(trace, budget=1 << 40) as timeline:
+            assert timeline._workers == (os.cpu_count() or 1)

@@ -121,6 +121,12 @@ class Rewinder:
         """What the contents of snapshots take."""
         return self._contents.size
 
+    @property
+    def touched_bytes(self) -> int:
+        """What of RAM the guest was loaded into, or had changed by the last checkpoint."""
+        pages = self.trace.page_hashes(self._marks[-1]).keys() if self._marks else set()
+        return PAGE_SIZE * len(self.player.machine.initial_pages.keys() | pages)
+
     def bases(self, first: int, last: int) -> list[int]:
         """Where going back is cheap: positions behind `first` and before `last`, ascending."""
         kept = self._snapshots.between(first, last)

@@ -35,6 +35,8 @@ ROOM = 1024
 NEAR = 1 << 24
 #: Steps of a stretch, at the most.
 STRETCH = 1 << 26
+#: Bytes that a machine for searching takes beside its copy of what the guest has touched of RAM.
+SEARCHER = 48 << 20
 
 
 class MachineState:
@@ -101,6 +103,7 @@ class Timeline:
 
     def __init__(self, trace: TraceReader, *, budget: int = 512 << 20, executor: Executor | None = None) -> None:
         self.trace = trace
+        self._budget = budget
         self._rewinder = Rewinder(trace, budget // 2)
         self.config = self._rewinder.player.config
         self.guest = self._rewinder.player.guest
@@ -344,9 +347,10 @@ class Timeline:
                 return
             yield begin, found
         waiting: deque[tuple[int, int, Future[Found]]] = deque()
+        workers = self._workers if stretches else 0
         try:
             while stretches or waiting:
-                while stretches and len(waiting) < self._workers:
+                while stretches and len(waiting) < workers:
                     begin, end = stretches.popleft()
                     waiting.append((begin, end, self._submit(begin, end, wanted)))
                 begin, end, future = waiting.popleft()
@@ -370,7 +374,9 @@ class Timeline:
 
     @property
     def _workers(self) -> int:
-        return max(os.cpu_count() or 1, 1)
+        """Machines that may search at once: one for each CPU, as far as half of the budget goes."""
+        each = SEARCHER + self._rewinder.touched_bytes
+        return max(1, min(os.cpu_count() or 1, self._budget // 2 // each))
 
     def _pool(self) -> Executor:
         if self._executor is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -359,20 +360,11 @@ class Bench:
             self._add("N", "growth", [found[-1] / found[0]])
 
     def _resident(self, length: int) -> int:
-        program = (
-            "import sys; from vmrec.cli.main import main; status = main(sys.argv[1:])\n"
-            "with open('/proc/self/status') as file:\n"
-            "    print(next(line.split()[1] for line in file if line.startswith('VmHWM')))\n"
-            "sys.exit(status)"
-        )
         path = str(self._folder / "memory.vmrec")
-        arguments = ["record", "forever", "--force", "--capture", "inputs", "--max-insns", str(length), "-o", path]
-        result = subprocess.run(
-            [sys.executable, "-c", program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        return _most_resident(
+            "import sys; from vmrec.cli.main import main; assert main(sys.argv[1:]) == 0",
+            ["record", "forever", "--force", "--capture", "inputs", "--max-insns", str(length), "-o", path],
         )
-        if result.returncode:
-            raise MachineError(f"`vmrec record` failed while it was measured: {result.stderr.decode()[-200:]}")
-        return int(result.stdout.split()[-1]) * 1024
 
     # ---------------------------------------------------------------------------------------------- moving about
 
@@ -396,6 +388,28 @@ class Bench:
         for name, found in (("", values), ("first ", first)):
             self._add("J", f"{name}p50", [_percentile(found, 50)], 1, f"{len(found)} seeks in loop-mem-long")
             self._add("J", f"{name}p95", [_percentile(found, 95)], 1)
+        self._seek_memory()
+
+    def _seek_memory(self) -> None:
+        """Of a process that goes to many places, looks around at each, and searches far at last."""
+        seeks = 100 if self.plan.quick else 1000
+        found = _most_resident(
+            f"""
+            import sys
+            from vmrec.replay.points import Watch
+            from vmrec.replay.timeline import Timeline
+            from vmrec.trace.reader import TraceReader
+            with TraceReader(sys.argv[1]) as trace, Timeline(trace) as timeline:
+                for number in range(1, {seeks + 1}):
+                    timeline.seek(number * 0x9E3779B97F4A7C15 % timeline.last)
+                    for _ in range(64):
+                        timeline.reverse_step()
+                timeline.seek(timeline.last)
+                timeline.reverse_run([Watch(timeline.guest.entry, 4, "write")])
+            """,
+            [str(self._travelled())],
+        )
+        self._add("J memory", "resident", [found / 1e6], 0, f"after {seeks} seeks and a far search")
 
     def _go_back(self) -> None:
         """Step by step; and from the end to a write that lies near the begin.
@@ -432,6 +446,22 @@ class Bench:
         values = list(_repeated(9, lambda: _open_timeline(path)))
         self._add("O", "open a timeline", [1e3 * seconds for seconds in values[1:]], 1, "the same")
         path.unlink()
+
+
+def _most_resident(program: str, arguments: Sequence[str]) -> int:
+    """The most bytes that were ever resident of a Python program in a process of its own."""
+    program = textwrap.dedent(program) + textwrap.dedent(
+        """
+        with open("/proc/self/status") as file:
+            print(next(line.split()[1] for line in file if line.startswith("VmHWM")))
+        """
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    if result.returncode:
+        raise MachineError(f"a program failed whose memory was measured: {result.stderr.decode()[-200:]}")
+    return int(result.stdout.split()[-1]) * 1024
 
 
 def _repeated(times: int, function: Callable[[], object]) -> Iterable[float]:
