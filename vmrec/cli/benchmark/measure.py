@@ -409,7 +409,7 @@ class Bench:
             """,
             [str(self._travelled())],
         )
-        self._add("J memory", "resident", [found / 1e6], 0, f"after {seeks} seeks and a far search")
+        self._add("J memory", "resident", [found / 1e6], 0, f"{seeks} seeks, RAM included")
 
     def _go_back(self) -> None:
         """Step by step; and from the end to a write that lies near the begin.

@@ -103,7 +103,7 @@ ROWS = {
 
 #: What rows have beside the line that is theirs, under the same letter.
 PARTS = {
-    "J memory": Row("J", "memory of a timeline, guest RAM included", "MB", Bounds(512, 256, more_is_better=False)),
+    "J memory": Row("J", "memory of a timeline", "MB", Bounds(512, 256, more_is_better=False)),
     "E full": Row("E", "replay / record full", "ratio", ROWS["E"].bounds, by_mean=True),
     "E rows": Row("E", "replay --check / record full", "ratio", ROWS["E"].bounds, by_mean=True),
 }
