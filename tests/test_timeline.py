@@ -221,6 +221,10 @@ def test_interrupt_ends_the_next_run_where_it_is(timeline: Timeline) -> None:
     assert timeline.run([]).reason == "interrupted"
     timeline.interrupt()
     assert timeline.reverse_run([Break(1)]) == Stop("interrupted", timeline.position)
+    for newest_first in (False, True):
+        timeline.interrupt()
+        _ = list(timeline.hits([Break(1)], newest_first=newest_first))
+        assert timeline.run([], until=timeline.position + 1).reason == "seek"
     assert timeline.seek(2000).position == 2000
     assert timeline.run([], until=3000) == Stop("seek", 3000)
 

@@ -231,7 +231,7 @@ class Timeline:
         """
         points = tuple(points)
         first, end = max(first, 0), self.last if last is None else min(last, self.last)
-        return self._backwards(points, first, end) if newest_first else self._forwards(points, first, end)
+        return self._hits_back(points, first, end) if newest_first else self._forwards(points, first, end)
 
     def step_here(self) -> Step | None:
         """What the next step does; None at the end."""
@@ -296,6 +296,11 @@ class Timeline:
         self.seek(group[0].backward)
         true = self._true(reversed(group))
         return Stop("hit", self.position, true) if true else None
+
+    def _hits_back(self, points: tuple[Point, ...], first: int, last: int) -> Iterator[Hit]:
+        """Hits of the steps first … last-1, the newest first; a call of `interrupt` ends this and nothing else."""
+        yield from self._backwards(points, first, last)
+        self._stop_asked()
 
     def _backwards(
         self, points: tuple[Point, ...], first: int, last: int, *, here: bool = False
