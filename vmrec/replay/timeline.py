@@ -18,7 +18,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import Any, Self
 
 from vmrec.errors import UsageError
-from vmrec.events import OUTPUT_KINDS
+from vmrec.events import OUTPUT_KINDS, Event, Output
 from vmrec.machine.machine import Exit, Machine
 from vmrec.machine.pointlog import STEP_ROOM
 from vmrec.replay.points import Break, Hit, Point, Records, State, Stop
@@ -158,6 +158,20 @@ class Timeline:
         """Ends the current run or search soon, or the next one. May be called from any thread or signal handler."""
         self._interrupted = True
         self._machine.set_attention()
+
+    def calm(self) -> None:
+        """Forgets a call of `interrupt` that came too late to end anything."""
+        self._interrupted = False
+
+    def events(self, first: int = 0, last: int | None = None) -> Iterator[Event]:
+        """The events with first ≤ position < last (to the end if None), in order."""
+        records = self.trace.records(first, last)
+        return (record for record in records if isinstance(record, Event))
+
+    def outputs(self, first: int = 0, last: int | None = None) -> Iterator[Output]:
+        """The outputs of the steps first … last-1 (to the end if None), in order."""
+        records = self.trace.records(first, last)
+        return (record for record in records if isinstance(record, Output))
 
     # --- moves ---
 
