@@ -36,6 +36,7 @@ class Verb(NamedTuple):
 
 
 _RECORD = "Record and replay"
+_DEBUG = "Debug"
 _LOOK = "Look into recordings"
 _COMPARE = "Tell runs apart"
 _SELF = "About vmrec"
@@ -44,6 +45,7 @@ VERBS = (
     Verb("run", "Run a guest without recording.", _RECORD),
     Verb("record", "Run a guest and record the run.", _RECORD),
     Verb("replay", "Run a recording again, exactly.", _RECORD),
+    Verb("gdb", "Debug a recording with gdb, both ways.", _DEBUG),
     Verb("ls", "List recordings.", _LOOK),
     Verb("info", "Show what a recording holds.", _LOOK),
     Verb("events", "List what came in and what went out.", _LOOK),

@@ -95,14 +95,25 @@ class Target:
         """Goes `count` steps, to the end or begin at the most. Steps are not remembered as places."""
         return self._timeline.reverse_step(count) if backwards else self._timeline.step(count)
 
-    def resume(self, points: Iterable[Point], *, backwards: bool = False, until: int | None = None) -> Stop:
-        """Goes to the next hit of `points`, to `until`, or to the end or begin."""
+    def resume(
+        self,
+        points: Iterable[Point],
+        *,
+        backwards: bool = False,
+        until: int | None = None,
+        remember: bool = True,
+    ) -> Stop:
+        """Goes to the next hit of `points`, to `until` (reason seek), or to the end or begin.
+
+        `remember`: `back` can come back here.
+        """
         origin = self.position
         move = self._timeline.reverse_run if backwards else self._timeline.run
         try:
             return move(points, until=until)
         finally:
-            self._left(origin)
+            if remember:
+                self._left(origin)
 
     def seek(self, position: int) -> Stop:
         """Goes to `position`. Raises UsageError if the recording does not have it."""

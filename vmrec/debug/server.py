@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Connections of debuggers: one client at a time, one after the other; what comes meanwhile is told so and refused.
+
+    listener ──▶ Channel ──▶ serve (the caller's: one protocol)
+        └──▶ while one is served: `busy` is sent to others, which are closed
+
+A channel has a thread that reads, so that Ctrl-C and a client that goes away are seen while the target moves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+from vmrec.errors import UsageError
+
+__all__ = ["Channel", "Connection", "SocketConnection", "StreamConnection", "listen", "serve_clients"]
+
+#: Bytes that are read at once.
+CHUNK = 1 << 16
+#: Seconds that a client may leave what it is sent lying before it is given up.
+SEND_SECONDS = 60
+#: Received items that wait to be handled, at the most; whoever sends more waits.
+WAITING_MAX = 10_000
+
+Item = TypeVar("Item")
+
+
+class Connection(Protocol):
+    """A way to a client, for bytes."""
+
+    def receive(self) -> bytes:
+        """The next bytes, empty at the end. Raises OSError."""
+
+    def send(self, data: bytes) -> None:
+        """Sends all of `data`. Raises OSError if the client is gone, or takes nothing."""
+
+    def shut(self) -> None:
+        """Ends both directions, so that a `receive` in another thread comes back."""
+
+
+class SocketConnection:
+    """A connected TCP socket, which the caller closes."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        sock.settimeout(None)
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            seconds = SEND_SECONDS.to_bytes(8, "little") + bytes(8)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
+
+    def receive(self) -> bytes:
+        return self._socket.recv(CHUNK)
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def shut(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class StreamConnection:
+    """Two file descriptors, as of a client that has started us: stdin and stdout."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading = reading
+        self._writing = writing
+        self._control = os.pipe()
+
+    def receive(self) -> bytes:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._reading, selectors.EVENT_READ)
+            selector.register(self._control[0], selectors.EVENT_READ)
+            ready = [key.fd for key, _ in selector.select()]
+        return b"" if self._control[0] in ready else os.read(self._reading, CHUNK)
+
+    def send(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._writing, view) :]
+
+    def shut(self) -> None:
+        os.write(self._control[1], b"!")
+
+
+class Channel(Generic[Item]):
+    """Items from a client, read and taken apart by a thread of its own, in order. A context manager.
+
+    `feed` makes items of bytes; `seen` is called in the reading thread for each, before anybody gets it, and for the
+    end (None). If it returns False, nobody gets the item.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        feed: Callable[[bytes], list[Item]],
+        seen: Callable[[Item | None], bool],
+    ) -> None:
+        self._connection = connection
+        self._feed = feed
+        self._seen = seen
+        self._items: queue.Queue[Item | None] = queue.Queue(WAITING_MAX)
+        self._thread = threading.Thread(target=self._read, name="vmrec-client", daemon=True)
+        self._closed = False
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self._connection.receive():
+                for item in self._feed(data):
+                    if self._seen(item):
+                        self._put(item)
+        self._seen(None)
+        self._put(None)
+
+    def _put(self, item: Item | None) -> None:
+        while not self._closed:
+            with contextlib.suppress(queue.Full):
+                self._items.put(item, timeout=0.5)
+                return
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be taken."""
+        return self._items.empty()
+
+    def next(self) -> Item | None:
+        """Waits for the next item; None at the end."""
+        return self._items.get()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closed = True
+        self._connection.shut()
+        self._thread.join()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; with port 0 the system chooses one. Raises UsageError if it cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{host}: is no address to listen on ({error})") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(4)
+    except OSError as error:
+        listener.close()
+        reason = f"port {port} of {host} cannot be listened on ({error.strerror})"
+        raise UsageError(f"{reason}; choose another --port") from None
+    return listener
+
+
+def serve_clients(
+    listener: socket.socket,
+    serve: Callable[[Connection], None],
+    *,
+    busy: bytes,
+    told: Callable[[str], None] = lambda text: None,
+    once: bool = False,
+) -> None:
+    """Serves one client after the other, for ever (or `once`). `busy` is what others are sent meanwhile."""
+    while True:
+        client, address = listener.accept()
+        told(f"{address[0]} port {address[1]} is connected")
+        with client, _Refusing(listener, busy, told):
+            serve(SocketConnection(client))
+        told(f"{address[0]} port {address[1]} is gone")
+        if once:
+            return
+
+
+class _Refusing:
+    """While it lasts, a thread turns away whoever else connects."""
+
+    def __init__(self, listener: socket.socket, busy: bytes, told: Callable[[str], None]) -> None:
+        self._listener = listener
+        self._busy = busy
+        self._told = told
+        self._control = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="vmrec-refusing", daemon=True)
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._control[0], selectors.EVENT_READ)
+            while not any(key.fileobj is self._control[0] for key, _ in selector.select()):
+                with contextlib.suppress(OSError):
+                    client, address = self._listener.accept()
+                    with client:
+                        client.settimeout(1)
+                        self._told(f"{address[0]} port {address[1]} was refused: a debugger is attached already")
+                        client.sendall(self._busy)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._control[1].send(b"!")
+        self._thread.join()
+        for end in self._control:
+            end.close()
