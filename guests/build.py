@@ -48,7 +48,10 @@ TASKS = ("runtime/tasks.S",)
 
 @dataclass(frozen=True)
 class Guest:
-    """One ELF file: its profile, its own sources, and what of the runtime it is linked with."""
+    """One ELF file: its profile, its own sources, and what of the runtime it is linked with.
+
+    `types`: debug information tells types and variables too, for those that are there to be debugged; else lines only.
+    """
 
     name: str
     isa: str
@@ -56,12 +59,13 @@ class Guest:
     runtime: tuple[str, ...] = RUNTIME
     defines: tuple[str, ...] = ()
     writable_code: bool = False
+    types: bool = False
 
 
 GUESTS = (
     Guest("hello", "rv32im", ("hello.c",)),
     Guest("echo", "rv32im", ("echo.c",)),
-    Guest("sort", "rv32im", ("sort.c",)),
+    Guest("sort", "rv32im", ("sort.c",), types=True),
     Guest("timer", "rv32im", ("timer.c", "timer-registers.S"), RUNTIME + TASKS),
     Guest("dice", "rv32im", ("dice.c",)),
     Guest("traps", "rv32im", ("traps.c", "traps-probes.S")),
@@ -71,8 +75,8 @@ GUESTS = (
     Guest("mixed", "rv32im", ("mixed.c", "mixed-page.S"), writable_code=True),
     Guest("counters", "rv32im", ("counters.c",)),
     Guest("counters-manual", "rv32im", ("counters-manual.c", "counters-trap.S")),
-    Guest("race", "rv32im", ("race.c",), RUNTIME + TASKS),
-    Guest("crash", "rv32im", ("crash.c",)),
+    Guest("race", "rv32im", ("race.c",), RUNTIME + TASKS, types=True),
+    Guest("crash", "rv32im", ("crash.c",), types=True),
     Guest("lrsc", "rv32imac", ("lrsc.c",)),
     Guest("lrsc64", "rv64imac", ("lrsc.c",)),
     Guest("fp", "rv64gc", ("fp.c",)),
@@ -111,8 +115,8 @@ def compiler(guest: Guest) -> list[str]:
     flags = [
         f"-mabi={profile.mabi}", "-mcmodel=medany", "-O1", "-std=gnu17", "-ffreestanding", "-fno-builtin",
         "-nostdlib", "-static", "-fno-pic", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
-        "-ffunction-sections", "-fno-ident", "-gdwarf-4", "-g1", f"-ffile-prefix-map={HERE}=guests",
-        f"-fdebug-prefix-map={HERE}=guests", "-Wall", "-Wextra", f'-DGUEST="{guest.name}"',
+        "-ffunction-sections", "-fno-ident", "-gdwarf-4", "-g2" if guest.types else "-g1",
+        f"-ffile-prefix-map={HERE}=guests", f"-fdebug-prefix-map={HERE}=guests", "-Wall", "-Wextra", f'-DGUEST="{guest.name}"',
         *(f"-D{define}" for define in guest.defines),
     ]  # fmt: skip
     if not zig_only():

@@ -127,7 +127,7 @@ def check_host(host: str, *, expose: bool) -> None:
             f"--host {host}: others could connect and read the whole recording, typed passwords too; "
             "say --expose if that is wanted."
         )
-    note(f"Warning: whoever can reach {host} can read this recording; nothing protects it.")
+    note(f"Warning: nothing protects this recording from whoever can reach\n{host}.")
 
 
 def find_gdb(wanted: str | None) -> str:

@@ -27,6 +27,8 @@ __all__ = ["Channel", "Connection", "SocketConnection", "StreamConnection", "lis
 CHUNK = 1 << 16
 #: Seconds that a client may leave what it is sent lying before it is given up.
 SEND_SECONDS = 60
+#: Seconds that a new client waits for the one before to be gone, before it is refused.
+LEAVING_SECONDS = 1
 #: Received items that wait to be handled, at the most; whoever sends more waits.
 WAITING_MAX = 10_000
 
@@ -175,25 +177,43 @@ def serve_clients(
     once: bool = False,
 ) -> None:
     """Serves one client after the other, for ever (or `once`). `busy` is what others are sent meanwhile."""
+    client: socket.socket | None = None
     while True:
-        client, address = listener.accept()
-        told(f"{address[0]} port {address[1]} is connected")
-        with client, _Refusing(listener, busy, told):
+        client = client or listener.accept()[0]
+        name = _name(client)
+        told(f"{name} is connected")
+        with client, _Refusing(listener, busy, told) as refusing:
             serve(SocketConnection(client))
-        told(f"{address[0]} port {address[1]} is gone")
+        told(f"{name} is gone")
+        client = refusing.following
         if once:
+            if client is not None:
+                client.close()
             return
 
 
+def _name(client: socket.socket) -> str:
+    """Who a client is, for people."""
+    try:
+        return "{} port {}".format(*client.getpeername()[:2])
+    except OSError:  # gone already
+        return "a client"
+
+
 class _Refusing:
-    """While it lasts, a thread turns away whoever else connects."""
+    """While it lasts, a thread turns away whoever else connects.
+
+    Who comes when the first is just leaving is kept: `following`, when the block has ended.
+    """
 
     def __init__(self, listener: socket.socket, busy: bytes, told: Callable[[str], None]) -> None:
         self._listener = listener
         self._busy = busy
         self._told = told
+        self._ended = threading.Event()
         self._control = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="vmrec-refusing", daemon=True)
+        self.following: socket.socket | None = None
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -201,16 +221,24 @@ class _Refusing:
             selector.register(self._control[0], selectors.EVENT_READ)
             while not any(key.fileobj is self._control[0] for key, _ in selector.select()):
                 with contextlib.suppress(OSError):
-                    client, address = self._listener.accept()
-                    with client:
-                        client.settimeout(1)
-                        self._told(f"{address[0]} port {address[1]} was refused: a debugger is attached already")
-                        client.sendall(self._busy)
+                    client, _ = self._listener.accept()
+                    if self._ended.wait(LEAVING_SECONDS):
+                        self.following = client
+                        return
+                    self._refuse(client)
 
-    def __enter__(self) -> None:
+    def _refuse(self, client: socket.socket) -> None:
+        with client:
+            client.settimeout(1)
+            self._told(f"{_name(client)} was refused: a debugger is attached already")
+            client.sendall(self._busy)
+
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
     def __exit__(self, *exception: object) -> None:
+        self._ended.set()
         self._control[1].send(b"!")
         self._thread.join()
         for end in self._control:

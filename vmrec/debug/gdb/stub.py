@@ -72,6 +72,7 @@ class Stub:
         self._extended = False
         self._features: frozenset[bytes] = frozenset()
         self._stop = Stop("seek", target.position)
+        self._arrived = False  # by `run PLACE`, behind which GDB resumes by itself
 
     # --- requests ---
 
@@ -274,6 +275,8 @@ class Stub:
     def _resume(self, rest: bytes) -> bytes:
         if rest:  # at another address: the past cannot be changed
             raise Bad
+        if self._arrived:
+            return self._moved(self._stop)
         return self._moved(self._target.resume(self._points.values()))
 
     def _resume_with_signal(self, rest: bytes) -> bytes:
@@ -297,13 +300,15 @@ class Stub:
         raise Bad
 
     def _run_to(self, rest: bytes) -> bytes:
-        """vRun: `run PLACE` goes there, `run` to the begin."""
+        """vRun: `run PLACE` goes there and stops, `run` to the begin, from where GDB goes on."""
         words = [bytes.fromhex(word.decode("ascii")).decode("utf-8", "replace") for word in rest.split(b";")[1:]]
         place = " ".join(words).strip()
-        return self._moved(self._target.seek(self._target.place(place) if place else 0))
+        reply = self._moved(self._target.seek(self._target.place(place) if place else 0))
+        self._arrived = bool(place)
+        return reply
 
     def _moved(self, stop: Stop) -> bytes:
-        self._stop = stop
+        self._stop, self._arrived = stop, False
         return self._where(b"")
 
     def _where(self, rest: bytes) -> bytes:
