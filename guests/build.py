@@ -116,7 +116,8 @@ def compiler(guest: Guest) -> list[str]:
         f"-mabi={profile.mabi}", "-mcmodel=medany", "-O1", "-std=gnu17", "-ffreestanding", "-fno-builtin",
         "-nostdlib", "-static", "-fno-pic", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
         "-ffunction-sections", "-fno-ident", "-gdwarf-4", "-g2" if guest.types else "-g1",
-        f"-ffile-prefix-map={HERE}=guests", f"-fdebug-prefix-map={HERE}=guests", "-Wall", "-Wextra", f'-DGUEST="{guest.name}"',
+        f"-ffile-prefix-map={HERE}=guests", f"-fdebug-prefix-map={HERE}=guests",
+        "-Wall", "-Wextra", f'-DGUEST="{guest.name}"',
         *(f"-D{define}" for define in guest.defines),
     ]  # fmt: skip
     if not zig_only():

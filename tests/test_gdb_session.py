@@ -68,9 +68,9 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(*arguments: object, cwd: Path) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def serving(*arguments: object, cwd: Path, verb: str = "gdb") -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """A `vmrec gdb` that listens: its port, and the process."""
-    with started("gdb", *arguments, "--port", 0, cwd=cwd) as process:
+    with started(verb, *arguments, "--port", 0, cwd=cwd) as process:
         assert process.stderr is not None
         line = process.stderr.readline().decode()
         match = re.search(r"Listening on 127\.0\.0\.1:(\d+);", line)
@@ -98,6 +98,11 @@ def test_clients_come_one_after_the_other(place: Path) -> None:
             assert client.ask(b"?").startswith(b"T")
         process.send_signal(signal.SIGINT)
         assert finished(process).status == 130
+
+
+def test_replay_with_gdb_is_the_same(place: Path) -> None:
+    with serving("race", "--gdb", "--to", 500, cwd=place, verb="replay") as (port, _), Client(port) as client:
+        assert client.ask(b"p1042") == (500).to_bytes(8, "little").hex().encode()
 
 
 def test_a_second_client_is_told_and_refused(place: Path) -> None:
@@ -180,6 +185,8 @@ def test_bad_requests_of_the_user(
     assert "Did you mean main" in inside("gdb", "race", "--at", "mian", status=2)
     assert "exclude each other" in inside("gdb", "race", "--launch", "--stdio", status=2)
     assert "no such program" in inside("gdb", "race", "--launch", "--gdb", "no-such-gdb", status=2)
+    assert "goes with --to and --port only" in inside("replay", "race", "--gdb", "--json", status=2)
+    assert "--port is for --gdb" in inside("replay", "race", "--port", 1, status=2)
     (place / "none.vmrec").write_bytes(b"nothing")
     assert "is not a vmrec trace" in inside("gdb", "none", status=2)
     inside("gdb", "--script")

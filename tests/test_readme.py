@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from vmrec.isa.document import toy_isa_page
 
@@ -52,6 +55,30 @@ def test_every_command_runs_as_pasted(tmp_path: Path) -> None:
     assert asked.returncode == 0, asked.stderr.decode()
     assert b"write 4 at counter" in asked.stdout
     assert b"saver+" in asked.stdout
+
+
+def told(text: str) -> list[tuple[str, list[str]]]:
+    """A session of gdb as (command, lines of output); the first has no command."""
+    head, *parts = text.split("(gdb) ")
+    return [("", head.split("\n")), *((part.partition("\n")[0], part.split("\n")[1:]) for part in parts)]
+
+
+@pytest.mark.skipif(shutil.which("gdb-multiarch") is None, reason="gdb-multiarch is not installed")
+def test_gdb_says_what_the_readme_says(tmp_path: Path) -> None:
+    """The race, from the wrong total back to the lost update."""
+    (shown,) = blocks("gdb")
+    (_, start), *session = told(shown)
+    assert start == ["$ vmrec gdb bad.vmrec --launch", ""]
+    vmrec = str(Path(sys.executable).parent / "vmrec")
+    recording = tmp_path / "bad.vmrec"
+    subprocess.run([vmrec, "record", "race", "--chaos", "9", "-o", recording], check=True, capture_output=True)
+    typed = "\n".join(command for command, _ in session) + "\nquit\n"
+    done = subprocess.run(
+        [vmrec, "gdb", recording, "--launch"], input=typed.encode(), cwd=ROOT, capture_output=True, check=True
+    )
+    answers = done.stdout.decode().split("(gdb) ")[1:]
+    for (command, expected), answer in zip(session, answers, strict=False):
+        assert [line.rstrip() for line in answer.split("\n")] == [line.rstrip() for line in expected], command
 
 
 def test_the_page_about_the_toy_isa_is_made_from_the_table() -> None:

@@ -134,8 +134,14 @@ def session(body: str, place: str = "foreground") -> Iterator[Session]:
     with shell:
         assert shell.stdin is not None
         assert shell.stdout is not None
-        yield Session(slave, shell, int(shell.stdout.readline()))
-        shell.stdin.close()
+        job = Session(slave, shell, int(shell.stdout.readline()))
+        try:
+            yield job
+        except BaseException:  # nobody else ends what a failed test leaves behind
+            os.kill(job.pid, signal.SIGKILL)
+            raise
+        finally:
+            shell.stdin.close()
     for end in (master, slave, ready, go):
         os.close(end)
 

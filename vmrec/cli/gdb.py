@@ -30,10 +30,11 @@ from vmrec.guest.symbols import Symbols
 from vmrec.replay.timeline import Timeline
 from vmrec.trace.reader import TraceReader
 
-__all__ = ["ExposeOption", "HostOption", "PortOption", "check_host", "command", "debugged", "find_gdb", "serve"]
+__all__ = ["LOOPBACK", "PORT", "PortOption", "command", "debugged", "serve"]
 
 #: QEMU's.
 PORT = 1234
+LOOPBACK = "127.0.0.1"
 #: Where to look for a GDB that knows RISC-V.
 GDBS = ("gdb-multiarch", "riscv64-unknown-elf-gdb", "riscv64-elf-gdb", "riscv32-unknown-elf-gdb", "gdb")
 
@@ -56,7 +57,7 @@ ExposeOption = Annotated[
 def command(
     trace: TraceArgument = None,
     port: PortOption = None,
-    host: HostOption = "127.0.0.1",
+    host: HostOption = LOOPBACK,
     expose: ExposeOption = False,
     at: Annotated[
         str,

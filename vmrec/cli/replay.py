@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vmrec.cli.console import GuestConsole
+from vmrec.cli.gdb import LOOPBACK, PORT, PortOption, debugged, serve
 from vmrec.cli.live import ConsoleOption
 from vmrec.cli.options import JsonOption, TraceArgument
 from vmrec.cli.output import columns, note, print_json, quantity
@@ -28,6 +29,10 @@ def command(
     check: Annotated[
         bool, typer.Option("--check", help="Compare also every captured instruction and access, if there are any.")
     ] = False,
+    gdb: Annotated[
+        bool, typer.Option("--gdb", help="Debug it with gdb instead, as `vmrec gdb T` does.")
+    ] = False,
+    port: PortOption = None,
     console: ConsoleOption = None,
     json: JsonOption = False,
 ) -> int:
@@ -45,7 +50,15 @@ def command(
       vmrec replay
       vmrec replay race-1 --check
       vmrec replay race-1.vmrec --to 1000000 --json
+      vmrec replay race-1.vmrec --gdb --port 4000
     """
+    if gdb:
+        if check or json or console is not None:
+            raise UsageError("--gdb goes with --to and --port only; what the guest printed is `monitor console`.")
+        with debugged(trace, "begin" if to is None else str(to)) as target:
+            return serve(target, PORT if port is None else port, LOOPBACK)
+    if port is not None:
+        raise UsageError("--port is for --gdb.")
     path = trace_path(trace)
     text = ""
     with GuestConsole(console, json=json) as out, TraceReader(path) as reader:

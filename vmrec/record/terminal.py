@@ -84,6 +84,7 @@ class RawTerminal:
         self._fd = fd
         self._saved: list[Any] | None = None
         self._handlers: dict[int, Any] = {}
+        self._suspended = False
 
     @property
     def raw(self) -> bool:
@@ -159,13 +160,16 @@ class RawTerminal:
 
     def _suspend(self, number: int, frame: FrameType | None) -> None:
         self.restore()
+        self._suspended = True
         own = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTSTP)  # stops here; SIGCONT goes on
         signal.signal(signal.SIGTSTP, own)
+        self._suspended = False
         self._make_raw()
 
     def _resume(self, number: int, frame: FrameType | None) -> None:
-        self._make_raw()
+        if not self._suspended:  # else the next SIGTSTP would stop us before it is handled again, and raw
+            self._make_raw()
 
     def _die(self, number: int, frame: FrameType | None) -> None:
         self.restore()

@@ -58,7 +58,7 @@ class Registers:
                 yield Register(CSR0 + CSR_NUMBERS[name], name, 32, "org.gnu.gdb.riscv.fpu", "int")
         for name in csrs:
             if name not in _FLOAT_CSRS:
-                yield Register(CSR0 + CSR_NUMBERS[name], name, xlen, "org.gnu.gdb.riscv.csr", "int")
+                yield Register(CSR0 + CSR_NUMBERS[name], name, xlen, "org.gnu.gdb.riscv.csr", f"uint{xlen}")
         yield Register(PRIV, "priv", xlen, "org.gnu.gdb.riscv.virtual", "int")
         yield Register(WHEN, "when", 64, "org.vmrec.trace", "uint64")
 
