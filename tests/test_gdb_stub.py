@@ -56,7 +56,7 @@ def ask(target: Target) -> Ask:
 
 
 def seek(target: Target, ask: Ask, position: int) -> bytes:
-    return ask(f"vRun;;{str(position).encode().hex()}")
+    return ask(f"qRcmd,{f'seek {position}'.encode().hex()}")
 
 
 def number(hexadecimal: bytes) -> int:
@@ -280,8 +280,18 @@ def test_run_goes_to_places(target: Target, ask: Ask) -> None:
     assert ask("!") == b"OK"
     assert ask("vRun;;656e64").startswith(b"T05")
     assert target.position == target.last
+    ask("vCont;c")  # GDB resumes by itself behind a `run`: here it has arrived
+    assert target.position == target.last
+    ask("vRun;;" + b"5000".hex())
+    assert target.position == 5000
+    ask("vCont;c")
+    assert target.position == 5000
+    ask("vCont;s")
+    assert target.position == 5001
     ask("vRun;")
     assert target.position == 0
+    ask("vCont;c")
+    assert target.position == target.last
     assert ask("vRun;;" + b"nowhere".hex()).startswith(b"E.the guest has no symbol 'nowhere'")
     assert ask("vKill;1") == b"OK"
 
