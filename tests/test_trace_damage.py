@@ -23,6 +23,7 @@ from trace_files import (
 
 from vmrec.errors import TraceError, UsageError
 from vmrec.trace.codec import pack
+from vmrec.trace.layout import FORMAT_VERSION
 from vmrec.trace.reader import TraceReader
 from vmrec.trace.recovery import ChainReport, DamageKind, repair, verify_chain
 from vmrec.trace.writer import TraceWriter
@@ -381,10 +382,11 @@ def test_an_index_that_lies(tmp_path: Path, index: dict[str, Any]) -> None:
 
 def test_a_newer_version_is_named_with_the_remedy(tmp_path: Path) -> None:
     path = tmp_path / "newer.vmrec"
-    for newer in ({"version": 2}, {"version": 999, "guest": None, "more": 1}):
+    for newer in ({"version": FORMAT_VERSION + 1}, {"version": 999, "guest": None, "more": 1}):
         path.write_bytes(chained([(pack(["header", full_header(**newer)]), 0, 0)]) + b"whatever comes then")
         for action in (TraceReader, verify_chain, lambda p: repair(p, tmp_path / "out")):
-            with pytest.raises(TraceError, match=f"newer vmrec: format version {newer['version']}, .* 1; upgrade"):
+            known = f"newer vmrec: format version {newer['version']}, .* {FORMAT_VERSION}; upgrade"
+            with pytest.raises(TraceError, match=known):
                 action(path)
     path.write_bytes(chained([(pack(["header", full_header(version=0)]), 0, 0)]))
     with pytest.raises(TraceError, match="no format version 0"):

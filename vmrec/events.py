@@ -8,13 +8,16 @@ One frozen record per kind. *Events* come in, *outputs* go out; nothing else cro
     clock     pushed          guest time was set (stepped rule)     sets it at the same position
     idle      pushed          wfi ended early by an input           adds the idle steps
     entropy   pulled          the guest read the entropy device     answers with the bytes; position must agree
+    poke      pushed          the user changed RAM (vmrec fork)     changes it at the same position
+    set       pushed          the user changed a register           changes it at the same position
     console   output          the guest wrote to the UART           compares
     stop      output          power off, reset, or a dead end       compares
 
 On the wire each record is a msgpack array `[kind, position, field…]`. A position n means: n steps are done. An
 event at n is applied before the step n → n+1; an output of that step carries n.
 
-The layout of these records is part of trace format version 1: `tests/test_layout.py` freezes it.
+The layout of these records is part of the trace format: `tests/test_layout.py` freezes it. Edits by the user (poke,
+set) are only in traces of format version 2 and later.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ __all__ = [
     "Idle",
     "Input",
     "Output",
+    "Poke",
     "Record",
+    "SetRegister",
     "Stop",
     "from_wire",
 ]
@@ -87,6 +92,24 @@ class Entropy(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class Poke(Record):
+    """The user replaced bytes of RAM, from `address` on (1 to 4096)."""
+
+    kind: ClassVar[str] = "poke"
+    address: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetRegister(Record):
+    """The user gave a register (`vmrec.machine.edits` has the names) another value."""
+
+    kind: ClassVar[str] = "set"
+    register: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Console(Record):
     """Bytes that the guest transmitted on its UART."""
 
@@ -103,12 +126,16 @@ class Stop(Record):
     code: int
 
 
-Event = Input | Clock | Idle | Entropy
+Event = Input | Clock | Idle | Entropy | Poke | SetRegister
 Output = Console | Stop
 
-EVENT_KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (Input, Clock, Idle, Entropy)}
+EVENT_KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (Input, Clock, Idle, Entropy, Poke, SetRegister)}
 OUTPUT_KINDS: dict[str, type[Output]] = {cls.kind: cls for cls in (Console, Stop)}
-_FIELD_TYPES = {"position": int, "ticks": int, "steps": int, "code": int, "data": bytes, "reason": str}
+_FIELD_TYPES = {
+    **dict.fromkeys(("position", "ticks", "steps", "code", "address", "value"), int),
+    **dict.fromkeys(("reason", "register"), str),
+    "data": bytes,
+}
 
 
 def from_wire(wire: Sequence[Any]) -> Event | Output:

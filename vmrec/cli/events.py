@@ -11,7 +11,7 @@ from vmrec.cli.options import FromOption, JsonOption, KindOption, ToOption, Trac
 from vmrec.cli.output import print_json_list, quantity, quoted, write
 from vmrec.cli.paths import trace_path
 from vmrec.errors import UsageError
-from vmrec.events import EVENT_KINDS, OUTPUT_KINDS, Clock, Entropy, Event, Idle, Output, Stop
+from vmrec.events import EVENT_KINDS, OUTPUT_KINDS, Clock, Entropy, Event, Idle, Output, Poke, SetRegister, Stop
 from vmrec.trace.reader import TraceReader
 
 KINDS = (*EVENT_KINDS, *OUTPUT_KINDS)
@@ -24,7 +24,8 @@ def command(
     kind: KindOption = None,
     json: JsonOption = False,
 ) -> int:
-    """List what came into the machine (input, clock, idle, entropy) and what it gave out (console, stop).
+    """List what came into the machine (input, clock, idle, entropy, and edits by the user: poke, set) and what it gave
+    out (console, stop).
 
     Each line: position, kind, what. A position counts steps since reset; an event is applied before the step from
     there, an output comes from that step. In JSON, bytes are hexadecimal.
@@ -73,6 +74,10 @@ def _what(record: Event | Output) -> str:
             return f"waited {quantity(steps)} steps"
         case Entropy(data=data):
             return data.hex()
+        case Poke(address=address, data=data):
+            return f"{address:#x} = {data.hex()}"
+        case SetRegister(register=register, value=value):
+            return f"{register} = {value:#x}"
         case Stop(reason=reason, code=code):
             return f"{reason}, exit code {code}"
         case _:

@@ -15,7 +15,7 @@ from vmrec.cli.options import FromOption, ToOption, TraceArgument, check_range
 from vmrec.cli.output import note, plural, progress, size
 from vmrec.cli.paths import trace_path
 from vmrec.errors import UsageError
-from vmrec.events import Clock, Entropy, Event, Idle, Input, Output
+from vmrec.events import Event, Output
 from vmrec.machine.rows import Row
 from vmrec.replay.names import Names
 from vmrec.replay.player import trace_guest
@@ -164,7 +164,7 @@ def _items(trace: TraceReader, first: int, last: int, *, whole: bool) -> Iterato
 
 def _comes_before(record: Event | Output, position: int) -> bool:
     """Whether a record is to be told before the step from `position`: events there are, outputs come of it."""
-    is_event = isinstance(record, Input | Clock | Idle | Entropy)
+    is_event = isinstance(record, Event)
     return record.position < position or (is_event and record.position == position)
 
 

@@ -11,7 +11,7 @@ import typer
 from vmrec.cli.options import JsonOption, TraceArgument
 from vmrec.cli.output import columns, plural, print_json, quantity, size, write
 from vmrec.cli.paths import trace_path
-from vmrec.events import EVENT_KINDS, OUTPUT_KINDS
+from vmrec.events import EVENT_KINDS, OUTPUT_KINDS, Poke, SetRegister
 from vmrec.trace.reader import TraceReader
 
 #: Up to this size of a file, in bytes, its records are counted without being asked to: that takes well under a second.
@@ -68,6 +68,9 @@ def _look_at(reader: TraceReader, count: bool) -> dict[str, Any]:
         "frames": len(reader.frames),
         "digests": len(reader.digests),
         "checkpoints": len(reader.checkpoints),
+        "parent": header.get("parent"),
+        "lineage": list(reader.lineage),
+        "edits": edits(reader),
         "counts": None,
         "head": reader.head,
     }
@@ -94,6 +97,7 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("guest", f"{guest['name']}, {size(guest['size'])}, blake3 {guest['hash'].hex()[:16]}…"),
         ("machine", _machine(machine)),
         ("recorded", f"{report['created']} by {report['recorder']}"),
+        *_parent(report),
         ("capture", report["capture"]),
         ("seed", _seeds(report)),
         ("length", quantity(report["last_position"]) + " steps" + _retired(end)),
@@ -111,6 +115,25 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("outputs", _counted(report["counts"], OUTPUT_KINDS)))
     lines.append(("head", report["head"].hex()))
     return lines
+
+
+def edits(reader: TraceReader) -> int:
+    """How many edits by the user the recording begins with."""
+    if "parent" not in reader.header:
+        return 0
+    begin = reader.header["parent"]["position"]
+    return sum(isinstance(record, Poke | SetRegister) for record in reader.records(begin, begin + 1))
+
+
+def _parent(report: dict[str, Any]) -> list[tuple[str, str]]:
+    parent = report["parent"]
+    if parent is None:
+        return []
+    held = "included here" if parent["included"] else f"in {report['lineage'][-1]}"
+    return [
+        ("forked", f"at {quantity(parent['position'])} from {parent['name']}, {held}"),
+        ("edits", f"{plural(report['edits'], 'edit')} there; `vmrec events` lists them"),
+    ]
 
 
 def _machine(machine: dict[str, Any]) -> str:

@@ -283,12 +283,20 @@ class Live:
     def _prepare(self) -> None:
         options, enter = self.options, self._stack.enter_context
         scripted = ScriptedInput.parse(options.input_at)
-        self.machine = enter(Machine(options.config(self._guest), self._guest))
+        self.machine = enter(self._open_machine())
         self.console = enter(GuestConsole(options.console, json=options.json))
         source, self.interactive = open_input(options.input, self.machine, self._stack)
-        self.world = World(SeededEntropy(self.seed), InputPlan(scripted, source), options.time_source())
+        self.world = self._open_world(InputPlan(scripted, source))
         self.console.failed = self._end
         enter(SignalsEnd(self._end))
+
+    def _open_machine(self) -> Machine:
+        """The machine that runs."""
+        return Machine(self.options.config(self._guest), self._guest)
+
+    def _open_world(self, inputs: InputPlan) -> World:
+        """What is outside of it."""
+        return World(SeededEntropy(self.seed), inputs, self.options.time_source())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -302,7 +310,7 @@ class Live:
             self.world,
             sink=sink,
             console=self.console.write,
-            max_insns=self.options.max_insns,
+            max_insns=None if self.options.max_insns is None else self.machine.icount + self.options.max_insns,
             capture=capture,
             help_key=_show_keys,
         )
@@ -374,8 +382,10 @@ def _shown(sink: Sink, name: str, total: int | None, written: Callable[[], int] 
 # --------------------------------------------------------------------------------------------------------- summary
 
 
-def summary(live: Live, ended: Ended, seconds: float) -> dict[str, Any]:
+def summary(live: Live, ended: Ended, seconds: float, first: int = 0) -> dict[str, Any]:
     """What there is to say about any live run that took `seconds` in all, for JSON.
+
+    `first`: instructions that were retired before it began.
 
     Speed and overhead leave out what was spent waiting for input and for whoever reads the console.
     """
@@ -392,7 +402,7 @@ def summary(live: Live, ended: Ended, seconds: float) -> dict[str, Any]:
         "waited_seconds": waited,
         "overhead_seconds": own,
         "overhead": own / busy,
-        "instructions_per_second": ended.icount / busy,
+        "instructions_per_second": (ended.icount - first) / busy,
     }
 
 

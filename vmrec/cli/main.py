@@ -13,6 +13,7 @@ imported only when it is called, so that `vmrec --help` and completion stay fast
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from vmrec import __version__
 from vmrec.cli import output
+from vmrec.trace.places import begin_with
 
 __all__ = ["VERBS", "Verb", "main"]
 
@@ -46,6 +48,7 @@ VERBS = (
     Verb("record", "Run a guest and record the run.", _RECORD),
     Verb("replay", "Run a recording again, exactly.", _RECORD),
     Verb("gdb", "Debug a recording with gdb, both ways.", _DEBUG),
+    Verb("fork", "Go on live from a past position, with a change.", _RECORD),
     Verb("ls", "List recordings.", _LOOK),
     Verb("info", "Show what a recording holds.", _LOOK),
     Verb("events", "List what came in and what went out.", _LOOK),
@@ -128,6 +131,7 @@ def _app() -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `vmrec` with `arguments` (without the program's name; by default the process's own); returns its status."""
     output.prepare_streams()
+    begin_with(os.environ.get("VMREC_DIR"))
     with output.ErrorsReported() as status:
         status.code = _app().main(args=arguments, prog_name="vmrec", standalone_mode=False) or 0
         sys.stdout.flush()

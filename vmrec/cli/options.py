@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,17 +12,20 @@ from vmrec.cli.paths import complete_trace
 from vmrec.errors import UsageError
 from vmrec.events import EVENT_KINDS, OUTPUT_KINDS
 from vmrec.guest.builtin import builtin_names
+from vmrec.trace.places import look_in
 
 __all__ = [
     "FromOption",
     "GuestArgument",
     "JsonOption",
     "KindOption",
+    "ParentOption",
     "ToOption",
     "TraceArgument",
     "check_range",
     "complete_guest",
     "complete_kind",
+    "parents_also_in",
 ]
 
 
@@ -71,6 +75,24 @@ KindOption = Annotated[
         show_default=False,
     ),
 ]
+ParentOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--parent",
+        metavar="P",
+        help="Where the recording is that T was forked from: that file, or a folder with it.",
+        show_default=False,
+    ),
+]
+
+
+def parents_also_in(parent: Path | None) -> None:
+    """Looks for parents of forks there too. Raises UsageError if there is no such file or folder."""
+    if parent is None:
+        return
+    if not parent.exists():
+        raise UsageError(f"--parent {parent}: there is no such file or folder.")
+    look_in(parent)
 
 
 def check_range(first: int, last: int | None) -> None:

@@ -38,6 +38,8 @@ from vmrec.errors import TraceError, UsageError
 from vmrec.record.recorder import TraceSink, make_header
 from vmrec.trace.writer import TraceWriter
 
+__all__ = ["check_apart", "command", "create", "record"]
+
 
 def command(
     guest: GuestArgument = None,
@@ -92,18 +94,18 @@ def command(
         guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json
     )
     if output is not None:
-        _check_apart(output, {"GUEST": found.path, "--input": input, "--console": console})
+        check_apart(output, {"GUEST": found.path, "--input": input, "--console": console})
     with Live(options, found) as live:
         level = capture or default_capture(live.machine.config)
         created = datetime.now(UTC).isoformat(timespec="seconds")
         header = make_header(live.machine, capture=level, seed=live.seed, chaos=chaos, created=created)
-        writer = _create(output, found.name, header, durable=durable, force=force)
-        made = _record(live, writer, level, json=json)
+        writer = create(output, found.name, header, durable=durable, force=force)
+        made = record(live, TraceSink(writer), "record", level)
         live.tell("record", made)
     return exit_status(made, exit_code)
 
 
-def _check_apart(output: Path, others: dict[str, str | Path | None]) -> None:
+def check_apart(output: Path, others: dict[str, str | Path | None]) -> None:
     """Raises UsageError if the recording would be written over something that this command needs."""
     for name, path in others.items():
         with contextlib.suppress(OSError):
@@ -111,7 +113,7 @@ def _check_apart(output: Path, others: dict[str, str | Path | None]) -> None:
                 raise UsageError(f"-o {output} and {name} are the same file; choose another name for the recording.")
 
 
-def _create(output: Path | None, guest: str, header: dict[str, Any], *, durable: bool, force: bool) -> TraceWriter:
+def create(output: Path | None, guest: str, header: dict[str, Any], *, durable: bool, force: bool) -> TraceWriter:
     """The recording's file. Without `output` it gets a name that no file has."""
     if output is not None:
         return TraceWriter(output, header, durable=durable, force=force)
@@ -124,23 +126,25 @@ def _create(output: Path | None, guest: str, header: dict[str, Any], *, durable:
     raise AssertionError("names for recordings do not run out")
 
 
-def _record(live: Live, writer: TraceWriter, capture: str, *, json: bool) -> dict[str, Any]:
-    """Runs the guest into `writer`; returns the summary. If the disk fills up, what was written is a recording."""
-    sink = TraceSink(writer)
+def record(live: Live, sink: TraceSink, verb: str, capture: str) -> dict[str, Any]:
+    """Runs the guest into `sink`; returns the summary. If the disk fills up, what was written is a recording."""
+    writer = sink.writer
+    first = live.machine.icount
     begin = time.perf_counter()
     try:
         ended = live.run(sink, capture=capture == "full", written=lambda: writer.bytes_written)
         sink.close(live.machine, ended)
     except TraceError as error:
         sink.abort()
-        if json:
-            print_json("record", {**_written(live, writer, capture), "reason": "write-failed", "error": str(error)})
+        if live.options.json:
+            print_json(verb, {**_written(live, writer, capture), "reason": "write-failed", "error": str(error)})
         raise
     except BaseException:
         sink.abort()
         raise
-    found = summary(live, ended, time.perf_counter() - begin)
-    bits = writer.bytes_written * 8 / ended.icount if ended.icount else None
+    found = summary(live, ended, time.perf_counter() - begin, first)
+    own = ended.icount - first
+    bits = writer.bytes_written * 8 / own if own else None
     return {**_written(live, writer, capture), **found, "events": sink.events, "bits_per_instruction": bits}
 
 

@@ -54,6 +54,10 @@ class Fact:
         """The fact that is on the wire: data, or ticks, steps, or a map for what has several fields."""
         if wire[0] == "stop":
             return cls("stop", wire[1], {"reason": wire[2], "code": wire[3]})
+        if wire[0] == "poke":
+            return cls("poke", wire[1], {"address": wire[2], "data": wire[3]})
+        if wire[0] == "set":
+            return cls("set", wire[1], {"register": wire[2], "value": wire[3]})
         return cls(wire[0], wire[1], wire[2])
 
     @property
@@ -290,7 +294,8 @@ class _Comparison:
     def _from_event(self, event: _Pair) -> Difference:
         first = _position(event)
         opened: list[bytes] = []
-        parting = self._part(first, same_ram=True, opened=opened)
+        edited = any(_has_poke(trace, first) for trace in (self._a, self._b))
+        parting = self._part(first, same_ram=not edited, opened=opened)
         if opened[0] != opened[1]:
             message = (
                 "the replays differ before the first event that does: one of the recordings does not hold what its "
@@ -380,6 +385,11 @@ def _wires(trace: TraceReader, kinds: frozenset[str], first: int = 0) -> Iterato
     """The records of some kinds from position `first` on, as they are on the wire."""
     start = trace.frame_at(first) if first else 0
     return (wire for _, wire in trace.objects(start, kinds) if wire[1] >= first)
+
+
+def _has_poke(trace: TraceReader, first: int) -> bool:
+    """Whether the user changed RAM from position `first` on, so that what is loaded tells more than what is stored."""
+    return "parent" in trace.header and next(_wires(trace, frozenset(("poke",)), first), None) is not None
 
 
 def _numbered(marks: list[DigestMark]) -> Iterator[tuple[tuple[int, int], DigestMark]]:

@@ -19,11 +19,12 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from vmrec.errors import GuestError, MachineError, UsageError
-from vmrec.events import UINT64_MAX, Clock, Entropy, Idle, Input
+from vmrec.events import UINT64_MAX, Clock, Entropy, Idle, Input, Poke, SetRegister
 from vmrec.guest.elf import Guest, check_fits
 from vmrec.isa.registers import CSRS
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, ROM_BASE, ROM_SIZE, MachineConfig
 from vmrec.machine.cpu import open_core, open_engine, profile_bits
+from vmrec.machine.edits import edited
 from vmrec.trace.digests import OutputChain, PageTree, digest_of
 
 __all__ = ["Captured", "Digest", "Exit", "Machine", "Snapshot", "StopReason"]
@@ -348,10 +349,11 @@ class Machine:
         """Bytes that the UART's receive FIFO can still take."""
         return int(self._lib.vm_uart_room(self._vm))
 
-    def push(self, event: Input | Clock | Idle) -> int:
+    def push(self, event: Input | Clock | Idle | Poke | SetRegister) -> int:
         """Applies an event, whose position must be the current one. Input returns how many bytes the FIFO took.
 
-        Raises UsageError for another position, or a clock event under the virtual time rule.
+        Raises UsageError for another position, a clock event under the virtual time rule, or an edit of what is not
+        there. Before an edit of RAM, pages that are elsewhere must be here: see `missing_in`.
         """
         if event.position != self.position:
             raise UsageError(f"an event for position {event.position} cannot be applied at {self.position}")
@@ -364,7 +366,28 @@ class Machine:
                 self._lib.vm_push_clock(self._vm, ticks)
             case Idle(steps=steps):
                 self._lib.vm_push_idle(self._vm, steps)
+            case Poke(address=address, data=data):
+                self._poke(address, data)
+            case SetRegister(register=register, value=value):
+                self._lib.vm_capture_end_block(self._vm)
+                self.set_state(edited(self.config, self.state(), register, value))
         return 0
+
+    def _poke(self, address: int, data: bytes) -> None:
+        offset = address - RAM_BASE
+        if not 0 < len(data) <= PAGE_SIZE or not 0 <= offset <= self.config.ram_size - len(data):
+            raise UsageError(
+                f"{len(data)} bytes at {address:#x} are not all in RAM, which goes from {RAM_BASE:#x} to "
+                f"{RAM_BASE + self.config.ram_size - 1:#x}, or more than {PAGE_SIZE}"
+            )
+        self._lib.vm_capture_end_block(self._vm)
+        self._load(offset, data)
+
+    def missing_in(self, address: int, size: int) -> list[int]:
+        """The pages of RAM, of those that a range touches, whose content is elsewhere."""
+        first = max((address - RAM_BASE) // PAGE_SIZE, 0)
+        last = min((address + size - 1 - RAM_BASE) // PAGE_SIZE, self.config.ram_size // PAGE_SIZE - 1)
+        return [index for index in range(first, last + 1) if self.is_missing(index)]
 
     @property
     def pull_size(self) -> int:

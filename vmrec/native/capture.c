@@ -458,6 +458,12 @@ const uint8_t *vm_capture_take(vm_t *vm, int close, int reset_dictionary, size_t
     return out->data;
 }
 
+/* Somebody is about to change registers or code from outside: a block must not go on beyond that. */
+void vm_capture_end_block(vm_t *vm)
+{
+    capture_close(vm, vm->hart.pc, vm->time.position, 0);
+}
+
 int vm_check_define(vm_t *vm, uint32_t id, uint64_t pc, uint32_t steps, uint32_t trap, const uint8_t *code,
                     uint32_t length)
 {

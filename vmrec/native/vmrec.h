@@ -219,6 +219,7 @@ int vm_bus_access(vm_t *vm, uint64_t address, uint32_t size, int write, uint64_t
 /* Full capture. Rows are whole blocks; `close` also ends the open block (grid positions and the end). */
 void vm_capture_start(vm_t *vm);
 void vm_capture_stop(vm_t *vm);
+void vm_capture_end_block(vm_t *vm);              /* before an edit from outside: ends the open block here */
 /* A msgpack map of the committed columns covering [*first, *last), or NULL if there is none. */
 const uint8_t *vm_capture_take(vm_t *vm, int close, int reset_dictionary, size_t *length, uint64_t *first,
                                uint64_t *last);

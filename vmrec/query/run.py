@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Any, Literal, Self, SupportsIndex, overload
 
 from vmrec.errors import PositionError, UsageError
-from vmrec.events import Clock, Console, Entropy, Event, Idle, Input, Output, Stop
+from vmrec.events import Console, Event, Output, Stop
 from vmrec.guest.elf import Guest
 from vmrec.guest.symbols import Symbols
 from vmrec.guest.unwind import is_call
@@ -165,7 +165,7 @@ class Run(Moments):
     @cached_property
     def events(self) -> Records[Event]:
         """What came into the machine, in order: records of `vmrec.events` with a `.position`."""
-        return Records("event", lambda: (r for r in self._records() if isinstance(r, Input | Clock | Idle | Entropy)))
+        return Records("event", lambda: (r for r in self._records() if isinstance(r, Event)))
 
     @cached_property
     def outputs(self) -> Records[Output]:

@@ -72,19 +72,25 @@ class _Page:
 class TraceSink:
     """A `vmrec.record.session.Sink` that writes a trace. `close` must be called, `abort` after an error."""
 
-    def __init__(self, writer: TraceWriter) -> None:
+    def __init__(self, writer: TraceWriter, *, start: int = 0, known: Mapping[int, bytes] | None = None) -> None:
+        """`start`: the position at which the recording begins; `known`: pages (index → hash) changed before.
+
+        The contents of known pages are there already, in the trace or in its parent.
+        """
         self.writer = writer
         self.events = 0
+        known = known or {}
+        self._contents = frozenset(known.values())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vmrec-writer")
         self._running: deque[Future[None]] = deque()
         self._batch: list[_Piece | _Page] = []
         self._small: list[bytes] = []
         self._small_first = 0
         self._size = 0
-        self._last = 0
-        self._checkpoint = 0
-        self._ever_changed: set[int] = set()
-        self._since_whole = 0
+        self._last = start
+        self._checkpoint = start
+        self._ever_changed: set[int] = set(known)
+        self._since_whole = WHOLE_EVERY if start else 0  # the first of a fork names every page
 
     # --- the Sink ---
 
@@ -177,8 +183,9 @@ class TraceSink:
         self._ever_changed |= pages.keys()
         self._end_small()
         for index, hash_ in pages.items():
-            self._batch.append(_Page(hash_, machine.page(index)))
-            self._size += PAGE_SIZE
+            if hash_ not in self._contents:
+                self._batch.append(_Page(hash_, machine.page(index)))
+                self._size += PAGE_SIZE
         if self._since_whole >= WHOLE_EVERY:
             pages = {index: machine.page_hash(index) for index in sorted(self._ever_changed)}
         if len(pages) == len(self._ever_changed):

@@ -18,15 +18,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-from vmrec.events import Clock, Entropy, Event, Idle, Input
+from vmrec.events import Clock, Entropy, Event, Idle, Input, Poke, SetRegister
 from vmrec.machine.board import GRID
 from vmrec.machine.machine import Captured, Exit, Machine
-from vmrec.record.sources import ChaosClock, HostClock, InputPlan, LiveInput, SeededEntropy
+from vmrec.record.sources import ChaosClock, HostClock, InputPlan, KeptEvents, LiveInput, SeededEntropy
 from vmrec.record.terminal import Key
 from vmrec.trace.codec import unpack_stream
 
@@ -78,11 +78,13 @@ class NoSink:
 
 @dataclass(slots=True)
 class World:
-    """Everything outside the machine that may come in."""
+    """Everything outside the machine that may come in. `edits` do so at once, in their order, before anything else."""
 
     entropy: SeededEntropy
     inputs: InputPlan = field(default_factory=InputPlan)
     clock: HostClock | ChaosClock | None = None
+    kept: KeptEvents = field(default_factory=KeptEvents)
+    edits: Sequence[Poke | SetRegister] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,8 @@ class LiveRun:
         machine.watch_deadline = isinstance(self.world.clock, ChaosClock)
         if self._capture:
             machine.start_capture()
+        for edit in self.world.edits:
+            self._push(edit)
         with Ticker(tick, machine.set_attention):
             reason = self._loop()
         self._take_rows(close=True)
@@ -247,7 +251,7 @@ class LiveRun:
         self.sink.event(event)
         machine.supply(event)
 
-    def _push(self, event: Input | Clock | Idle) -> None:
+    def _push(self, event: Input | Clock | Idle | Poke | SetRegister) -> None:
         self.sink.event(event)
         self.machine.push(event)
 
@@ -260,6 +264,7 @@ class LiveRun:
         may_push = machine.position != machine.woke_position
         until = self._next_grid
         if may_push:
+            self._give_kept()
             until = min(until, self._give_clock())
             data = inputs.take(machine.position, machine.uart_room, wanted=wanted)
             if data:
@@ -270,16 +275,59 @@ class LiveRun:
         held_up = scheduled is not None and scheduled <= machine.position and may_push
         if scheduled is not None and not held_up:
             until = min(until, max(scheduled, machine.position + 1))
+        kept = self.world.kept.next_position()
+        if kept is not None and kept > machine.position:
+            until = min(until, kept)
+        held_up |= kept is not None and kept <= machine.position and may_push
         # Bytes that found the receiver full come when the guest has emptied it.
         machine.rx_paced = inputs.paced or held_up
-        machine.auto_idle = not inputs.live and inputs.scripted.exhausted and self.world.clock is None
+        waits = inputs.live or not inputs.scripted.exhausted or kept is not None
+        machine.auto_idle = not waits and self.world.clock is None
         if self._max_insns is not None:
             until = min(until, machine.position + max(self._max_insns - machine.icount, 1))
         return until
 
+    def _give_kept(self) -> None:
+        """Gives what another recording got here, or before here without there being a chance to give it."""
+        kept = self.world.kept
+        while (due := kept.next_position()) is not None and due <= self.machine.position:
+            if not self._give_next_kept():
+                return
+
+    def _give_next_kept(self) -> bool:
+        """Gives the next of the kept events, whatever its position, as far as it means something here."""
+        machine = self.machine
+        event = self.world.kept.take(machine.uart_room)
+        match event:
+            case Clock(ticks=ticks):
+                self._set_clock(ticks)
+                if isinstance(self.world.clock, HostClock):
+                    self.world.clock.advance_to(ticks)
+            case Idle(steps=steps) if machine.waiting and self.world.clock is None:
+                deadline = machine.deadline_steps()
+                steps = steps if deadline is None else min(steps, max(deadline - 1, 0))
+                if steps:
+                    self._push(Idle(machine.position, steps))
+            case Input(data=data):
+                self._push(Input(machine.position, data))
+            case _:
+                pass
+        return event is not None
+
+    def _give_early(self) -> bool:
+        """Nothing else can end the wait: what another recording got later comes now."""
+        return self.machine.position != self.machine.woke_position and self._give_next_kept()
+
+    @property
+    def _clock(self) -> HostClock | ChaosClock | None:
+        """The clock that decides now: none while that of another recording does, up to its end."""
+        kept, machine = self.world.kept, self.machine
+        over = machine.position >= kept.clock_until or (machine.waiting and kept.exhausted)
+        return self.world.clock if over else None
+
     def _give_clock(self) -> int:
         """Sets guest time where it is due; returns the position of the next step of the clock."""
-        machine, clock = self.machine, self.world.clock
+        machine, clock = self.machine, self._clock
         if isinstance(clock, HostClock):
             self._set_clock(clock.ticks())
         elif isinstance(clock, ChaosClock):
@@ -306,15 +354,15 @@ class LiveRun:
 
     def _wait(self) -> bool:
         """Ends the wait that the machine is in, or waits a while. False if it will never end."""
-        machine, inputs, clock = self.machine, self.world.inputs, self.world.clock
+        machine, inputs, clock = self.machine, self.world.inputs, self._clock
         deadline = machine.deadline_steps()
         if inputs.live or (isinstance(clock, HostClock) and deadline is not None):
             return self._wait_in_host_time(deadline)
-        return self._end_wait() or self._give_script()
+        return self._end_wait() or self._give_script() or self._give_early()
 
     def _end_wait(self) -> bool:
         """Lets guest time pass to the deadline. False if there is none."""
-        machine, clock = self.machine, self.world.clock
+        machine, clock = self.machine, self._clock
         if clock is None:
             return machine.idle_to_deadline()
         deadline = machine.clock_deadline if machine.deadline_steps() is not None else None

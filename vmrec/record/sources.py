@@ -8,6 +8,7 @@ replay asks the trace instead.
                ScriptedInput (at positions) · InputPlan puts them together
     entropy    SeededEntropy
     time       HostClock (--clock host) · ChaosClock (--chaos SEED)
+    all        KeptEvents: what another recording got at these positions (vmrec fork --keep-input)
 
 What a seed means is for ever: the generators are BLAKE3 in its extendable-output mode, the same on every host and in
 every version.
@@ -22,13 +23,13 @@ import secrets
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from blake3 import blake3
 
 from vmrec.errors import UsageError
-from vmrec.events import UINT64_MAX
+from vmrec.events import UINT64_MAX, Clock, Idle, Input, Record
 from vmrec.record.terminal import EscapeParser, Key
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "HostClock",
     "InputPlan",
     "InputSource",
+    "KeptEvents",
     "LiveInput",
     "ScriptedInput",
     "SeededEntropy",
@@ -318,6 +320,37 @@ def _parse_entry(option: str) -> tuple[int, bytes]:
     return int(number), data
 
 
+class KeptEvents:
+    """What came into another recording from some position on, but for entropy, to be given again at its positions.
+
+    `clock_until`: where another clock takes over, the end of that recording; 0 if it has no clock steps.
+    """
+
+    def __init__(self, records: Iterable[Record] = (), clock_until: int = 0) -> None:
+        kept = (record for record in records if isinstance(record, Input | Clock | Idle))
+        self._records: Iterator[Input | Clock | Idle] = kept
+        self._next = next(self._records, None)
+        self.clock_until = clock_until
+
+    @property
+    def exhausted(self) -> bool:
+        """True if everything was taken."""
+        return self._next is None
+
+    def next_position(self) -> int | None:
+        """The position at which the next one is due, or None."""
+        return None if self._next is None else self._next.position
+
+    def take(self, room: int) -> Input | Clock | Idle | None:
+        """The next one; of console input at most `room` bytes, the rest comes then. None if there is none now."""
+        event = self._next
+        if isinstance(event, Input) and len(event.data) > room:
+            self._next = Input(event.position, event.data[room:])
+            return Input(event.position, event.data[:room]) if room > 0 else None
+        self._next = next(self._records, None)
+        return event
+
+
 class InputPlan:
     """All console input of one recording: what is scripted, and one other source or none."""
 
@@ -394,9 +427,11 @@ class _Stream:
 class SeededEntropy:
     """The guest's random bytes: a function of `seed` (0 ≤ seed < 2**64) and of how many were pulled before."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, pulled: int = 0) -> None:
+        """`pulled`: bytes that were pulled before."""
         self.seed = seed
         self._stream = _Stream("entropy", seed)
+        self._stream.offset = pulled
 
     def pull(self, size: int) -> bytes:
         """The next `size` bytes."""
@@ -422,6 +457,10 @@ class HostClock:
         """The guest's time now. Never less than before."""
         return (self._clock() - self._zero) // NANOSECONDS_PER_TICK
 
+    def advance_to(self, ticks: int) -> None:
+        """The guest's time is at least this from here on."""
+        self._zero -= max(ticks - self.ticks(), 0) * NANOSECONDS_PER_TICK
+
     def seconds_until(self, ticks: int) -> float:
         """How long the host has to wait until the guest's time is `ticks`; 0 if it has been."""
         return max((self._zero + ticks * NANOSECONDS_PER_TICK - self._clock()) / 1e9, 0.0)
@@ -445,12 +484,13 @@ class ChaosClock:
     #: A wait ends at most this many ticks (1 ms of guest time) after its deadline.
     LATE_WAIT = 10_000
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, position: int = 0, ticks: int = 0) -> None:
+        """`position`, `ticks`: where it begins, and guest time there."""
         self.seed = seed
         self._intervals = _Stream("chaos intervals", seed)
         self._deadlines = _Stream("chaos deadlines", seed)
-        self._regular = 0  # position of the next regular step
-        self._shift = 0  # guest time minus position / 100
+        self._regular = position  # position of the next regular step
+        self._shift = ticks - position // STEPS_PER_TICK  # guest time minus position / 100
         self._armed: int | None = None  # the deadline that _fire was drawn for
         self._fire = 0  # position at which it is reached
 

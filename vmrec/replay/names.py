@@ -36,6 +36,10 @@ def record_text(wire: list[Any]) -> str:
             return f"waited {number(steps)} steps"
         case ["entropy", _, bytes(data)]:
             return data.hex()
+        case ["poke", _, int(address), bytes(data)]:
+            return f"{address:#x} = {data.hex()}"
+        case ["set", _, str(register), int(value)]:
+            return f"{register} = {value:#x}"
         case [_, _, bytes(data)]:
             return quoted(data)
         case ["stop", _, reason, code]:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vmrec.errors import TraceError, UsageError
-from vmrec.events import OUTPUT_KINDS, Clock, Entropy, Event, Idle, Input, from_wire
+from vmrec.events import OUTPUT_KINDS, Entropy, Event, Input, Poke, from_wire
 from vmrec.guest.elf import Guest, parse_guest
 from vmrec.machine.board import GRID, MachineConfig
 from vmrec.machine.machine import Engine, Exit, Machine
@@ -95,9 +95,11 @@ class Player:
             self.last_good = first
             self._feed = Feed(self.records, first)
             self._next_grid = (first // GRID + 1) * GRID
-            if check_rows and trace.header["capture"] == "full":
+            if check_rows and trace.rows_from is not None:
                 self._rows = trace.rows(first)
-                self._next_rows()
+                self._row_limit = max(trace.rows_from, first)
+                if self._row_limit == first:
+                    self._next_rows()
         except BaseException:
             self.machine.close()
             raise
@@ -177,7 +179,7 @@ class Player:
         if exit_ is Exit.DIVERGED:
             self._row_differs()
             return
-        if machine.position == self._row_limit and self._end_rows():
+        if machine.position == self._row_limit and (self._columns is None or self._end_rows()):
             self._next_rows()
         if machine.position == self._next_grid:
             self._observe()
@@ -231,18 +233,29 @@ class Player:
             if isinstance(event, Entropy):
                 return True  # the machine asks for it in its next step
             self._feed.next()
-            taken = machine.push(event)
+            taken = self._push(event)
             if isinstance(event, Input) and taken != len(event.data):
                 self._diverge("event", event.wire(), taken, "the receiver took fewer bytes than recorded")
                 return False
         return True
+
+    def _push(self, event: Event) -> int:
+        """Applies an event; returns what `Machine.push` does."""
+        assert not isinstance(event, Entropy)
+        if isinstance(event, Poke) and self.page_source is not None:
+            for index in self.machine.missing_in(event.address, len(event.data)):
+                self.page_source(index)
+        try:
+            return self.machine.push(event)
+        except UsageError as error:
+            raise TraceError(self.trace.path, None, f"the {event.kind} at {event.position}: {error}") from error
 
     def _event(self, obj: list[Any]) -> Event | None:
         try:
             record = from_wire(obj)
         except ValueError as error:
             raise TraceError(self.trace.path, None, f"at position {obj[1]}: {error}") from error
-        return record if isinstance(record, Input | Clock | Idle | Entropy) else None
+        return record if isinstance(record, Event) else None
 
     def _supply(self) -> None:
         machine = self.machine
@@ -308,7 +321,7 @@ class Player:
         machine = self.machine
         if self.divergence is not None:
             return self.divergence
-        if self._row_limit != _FAR and not self._end_rows():
+        if self._row_limit != _FAR and self._columns is not None and not self._end_rows():
             return self.divergence
         if self._missed_output(_FAR):
             return self.divergence

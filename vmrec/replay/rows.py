@@ -122,8 +122,11 @@ def rows(trace: TraceReader, first: int = 0, last: int | None = None) -> Iterato
     """
     end = trace.last_position if last is None else min(last, trace.last_position)
     at = first
-    if trace.header["capture"] == "full":
-        for row in _captured(trace, first, end):
+    if trace.rows_from is not None:
+        if first < min(trace.rows_from, end):  # before a fork
+            at = min(trace.rows_from, end)
+            yield from _regenerated(trace, first, at)
+        for row in _captured(trace, at, end):
             yield row
             at = row.position + 1
     if at < end:  # not captured; or the recorder died, and the last rows did not get to disk
@@ -133,7 +136,8 @@ def rows(trace: TraceReader, first: int = 0, last: int | None = None) -> Iterato
 def _captured(trace: TraceReader, first: int, last: int) -> Iterator[Row]:
     """The captured rows in the range, as far as there are any."""
     decoder = RowDecoder(trace_config(trace))
-    at = first // GRID * GRID  # where a dictionary of blocks begins
+    assert trace.rows_from is not None
+    at = max(first // GRID * GRID, trace.rows_from)  # where a dictionary of blocks begins
     for _, begin, end, columns in trace.rows(at, last):
         if begin != at:
             raise TraceError(trace.path, None, f"has no rows for the steps {at} to {begin}")
@@ -170,10 +174,11 @@ def steps(trace: TraceReader, first: int = 0, last: int | None = None) -> Iterat
     damaged, or does not replay as recorded.
     """
     end = trace.last_position if last is None else min(last, trace.last_position)
-    captured = _captured(trace, first, end) if trace.header["capture"] == "full" else iter(())
+    begin = end if trace.rows_from is None else max(first, trace.rows_from)
+    captured = _captured(trace, begin, end) if begin < end else iter(())
     with player_at(trace, first) as player:
         for step in walk(player, end):
-            row = next(captured, None)
+            row = next(captured, None) if step.position >= begin else None
             if row is not None and row != step.row:
                 message = "the executed row differs from the captured one"
                 raise replay_error(trace, Divergence("row", step.position, first, row, step.row, message, row.pc))

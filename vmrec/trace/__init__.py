@@ -4,6 +4,8 @@
     layout     the picture of the file, the table of objects, the limits
     writer     TraceWriter: a recording, frame by frame
     reader     TraceReader: closed, torn and live traces
+    lineage    the parents of a fork, by hash
+    tracefile  TraceFile: one file of a trace; a fork's trace is in several
     recovery   verify_chain, repair
     digests    hashes of RAM, outputs, state and content
     codec      pack, unpack_stream

@@ -25,6 +25,9 @@
                   u32 0x184D2A5E │ u32 size │ (u32 bytes on disk, u32 bytes unpacked) … │ u32 entries │ u8 0 │
                   u32 0x8F92EAB1
 
+A trace whose header names a parent (version 2: `vmrec fork` made it) is read as if the parent's objects before
+`position` stood in front of its own; its frame 0 has first = last = `position`, unless it holds these itself.
+
 Numbers outside msgpack are little-endian. The hash of the last link is the *head*: it names the whole trace.
 A trace without index and seek table is whole as far as it goes: its recorder is at work, or died.
 
@@ -51,14 +54,17 @@ __all__ = [
     "LAYOUT_HASH",
     "MAPS",
     "OBJECTS",
+    "PLAIN_VERSION",
     "RECORD_KINDS",
 ]
 
 FORMAT = "vmrec"
 #: Version of everything on this page. A trace of a version that was ever released stays readable.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+#: Version of a trace that is no fork: older readers know it.
+PLAIN_VERSION = 1
 #: Freezes this page and the records of vmrec.events: `tests/test_layout.py` says what to do when it differs.
-LAYOUT_HASH = "6891d5127cf7daabc2c786958193f9c2"
+LAYOUT_HASH = "b3926eaea5c7954403cd22a3620ae45a"
 
 # --------------------------------------------------------------------------------------------------------- framing
 
@@ -90,6 +96,7 @@ MAX_PAGES = 1 << 20  # pages of RAM (4 GiB)
 MAX_MARKS = 1 << 20  # digests, and checkpoints, in one trace
 MAX_CONTENTS = 1 << 24  # page contents in one trace
 MAX_TEXT = 4096  # characters of one string
+MAX_LINEAGE = 64  # traces of which one is the parent of the next
 
 # --------------------------------------------------------------------------------------------------------- objects
 # Types: uint 0 … 2**64-1 · int -2**63 … 2**64-1 · bytes · hash (32 bytes) · page (4096 bytes) · text (UTF-8) ·
@@ -139,6 +146,15 @@ MAPS: dict[str, dict[str, str]] = {
         "chaos": "uint?",
         "recorder": "text",
         "created": "text",
+    },
+    # From version 2 on a header holds "parent" as well: the trace that this one goes on from.
+    "parent": {
+        "hash": "hash",  # of the link of `frame`: names the parent's history up to `position`
+        "frame": "uint",  # frame of the parent, the last that is needed
+        "position": "uint",  # steps done when this trace begins
+        "name": "text",  # where the parent was, seen from this trace's folder: a hint
+        "pulled": "uint",  # bytes of the entropy stream of `seed` that were used before `position`
+        "included": "uint",  # 1 if this trace holds the parent's events and checkpoints itself, else 0
     },
     "guest": {"name": "text", "elf": "bytes", "hash": "hash"},
     "digest": {"value": "hash", "registers": "map", "ram": "hash", "outputs": "hash", "devices": "hash"},

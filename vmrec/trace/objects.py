@@ -30,6 +30,7 @@ from vmrec.trace.layout import (
     OBJECTS,
     PAGE_PREFIX,
     PAGE_SIZE,
+    PLAIN_VERSION,
 )
 
 __all__ = ["INDEXED_KINDS", "CheckpointMark", "DigestMark", "Index", "Order", "TooNew", "check"]
@@ -142,6 +143,9 @@ _CHECKS = {
 }
 
 
+_PARENT = _checker("map:parent")
+
+
 def check(obj: Any) -> str:
     """The kind of one unpacked object. Raises Malformed unless it is as the layout table says.
 
@@ -186,6 +190,12 @@ def _check_header(header: Mapping[str, Any]) -> None:
     guest = header["guest"]
     if header["capture"] not in CAPTURES:
         raise Malformed(f"header.capture is {header['capture'][:40]!r}, not one of {', '.join(CAPTURES)}")
+    if header["version"] > PLAIN_VERSION:
+        if "parent" not in header:
+            raise Malformed("header lacks parent")
+        _PARENT(header["parent"], "header.parent")
+        if header["parent"]["included"] > 1:
+            raise Malformed("header.parent.included is neither 0 nor 1")
     if blake3_of(guest["elf"]) != guest["hash"]:
         raise Malformed("the guest in the header does not have the hash that the header gives for it")
 

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reads a trace: closed, torn, or still being recorded.
+"""A trace as everybody else sees it: one history from reset to its end, in however many files it is.
 
-Opening a closed trace reads its header, its seek table (16 bytes a frame) and, when asked for marks, its index; no
-other frame is touched, whatever the size. An open-ended one is walked from frame to frame, by block headers only. Each
-frame is checked against its link when it is read, so damage is noticed by whoever first touches it, as a TraceError
-that names the frame's offset. Memory is bounded by the limits of `vmrec.trace.layout`, not by what the file says.
+    grandparent   ├────────────┤╌╌╌╌╌╌╌╌╌╌╌╌┤
+    parent                     ├─────────┤╌╌╌╌╌╌╌╌┤        ╌ is not of this history
+    the trace itself                     ├──────────────┤
+    TraceReader   ├────────────┴─────────┴──────────────┤  positions 0 … last, frames 0 … n
+
+A fork's own file begins at the position where it left its parent. What is before is read from the parent's file, up to
+there: events and outputs before the position, digests and checkpoints also at it. Frames are numbered through. A
+trace that is no fork is one part.
 """
 
 from __future__ import annotations
@@ -12,32 +16,20 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, overload
 
 from vmrec.errors import TraceError
 from vmrec.events import Event, Output, from_wire
-from vmrec.trace.codec import Malformed, decompress, unpack_stream
-from vmrec.trace.frames import (
-    ByteSource,
-    CutShort,
-    Damaged,
-    FrameInfo,
-    FrameTable,
-    packed_frame,
-    read_frame,
-    zstd_length,
-)
-from vmrec.trace.layout import MAX_PAGES, PAGE_SIZE, RECORD_KINDS, ZSTD_MAGIC
-from vmrec.trace.objects import INDEXED_KINDS, CheckpointMark, DigestMark, Index, Order, TooNew, check
+from vmrec.trace.frames import FrameInfo
+from vmrec.trace.layout import RECORD_KINDS
+from vmrec.trace.lineage import ancestors
+from vmrec.trace.objects import CheckpointMark, DigestMark
+from vmrec.trace.tracefile import REMEDY, TraceFile, trace_error
 
-__all__ = ["FrameInfo", "FrameList", "PageRef", "TraceReader"]
-
-_REMEDY = "`vmrec verify` says how much is good, `vmrec repair` saves that part"
-_PAGE_CACHE = 32 << 20  # bytes of page contents kept
-_MAPS_CACHED = 4  # page maps of checkpoints kept
+__all__ = ["ForkPoint", "FrameInfo", "PageRef", "TraceReader"]
 
 
 class PageRef(NamedTuple):
@@ -47,54 +39,94 @@ class PageRef(NamedTuple):
     load: Callable[[], bytes]
 
 
-def trace_error(path: str, offset: int | None, error: ValueError) -> TraceError:
-    """The error for the user; `offset` is where the trouble is, unless `error` knows better."""
-    if isinstance(error, TooNew):
-        return TraceError(path, None, str(error))
-    return TraceError(path, error.at if isinstance(error, Damaged) else offset, f"{error}; {_REMEDY}")
+class ForkPoint(NamedTuple):
+    """What names a trace's history up to a position: a file with its header, the last frame needed, its link's hash."""
+
+    path: str
+    frame: int
+    hash: bytes
+    header: dict[str, Any]
 
 
-@contextmanager
-def trace_errors(path: str, offset: int | None) -> Iterator[None]:
-    """Makes a TraceError of what is Malformed inside."""
-    try:
-        yield
-    except Malformed as error:
-        raise trace_error(path, offset, error) from error
+@dataclass(slots=True)
+class _Part:
+    """A file's share of the history: its frames `first` … `last` are numbered from `base` on.
+
+    Of an ancestor (`limit` is not None) only what comes before position `limit` belongs to the history.
+    """
+
+    file: TraceFile
+    first: int
+    base: int
+    last: int | None = None
+    limit: int | None = None
+
+    def frames(self) -> int:
+        """How many frames it has."""
+        return (len(self.file.frames) if self.last is None else self.last + 1) - self.first
+
+    def info(self, frame: int, found: FrameInfo) -> FrameInfo:
+        """What the link of a frame says, in this history."""
+        if self.limit is None and not self.base:
+            return found
+        limit = found.last if self.limit is None else self.limit
+        return replace(found, index=frame, first=min(found.first, limit), last=min(found.last, limit))
+
+    def has(self, obj: list[Any]) -> bool:
+        """Whether an object of the file belongs to the history."""
+        if self.limit is None or obj[0] == "header":
+            return True
+        if obj[0] in ("rows", "end", "index"):
+            return False
+        return obj[0] == "page" or obj[1] < self.limit or (obj[0] in ("digest", "checkpoint") and self._at_limit(obj))
+
+    def _at_limit(self, obj: list[Any]) -> bool:
+        """Whether an observation was made before the events at the limit: the last digest of a trace was not."""
+        return bool(obj[1] == self.limit and (obj[0] == "checkpoint" or self._first_there(obj[2]["value"])))
+
+    def _first_there(self, value: bytes) -> bool:
+        there = [mark for mark in self.file.digests if mark.position == self.limit]
+        return bool(there) and there[0].value == value and there[0] != self.file.digests[-1]
+
+    def digests(self) -> list[DigestMark]:
+        """The digests of the history in this file, frames as numbered in it."""
+        marks = self.file.digests
+        if self.limit is not None:
+            marks = [
+                mark
+                for mark in marks
+                if mark.frame <= self._last()
+                and (mark.position < self.limit or self._at_limit(["digest", mark.position, {"value": mark.value}]))
+            ]
+        return [replace(mark, frame=self.frame(mark.frame)) for mark in marks] if self.base else marks
+
+    def checkpoints(self) -> list[CheckpointMark]:
+        """The checkpoints of the history in this file, frames as numbered in it."""
+        marks = self.file.checkpoints
+        if self.limit is not None:
+            marks = [mark for mark in marks if mark.frame <= self._last() and mark.position <= self.limit]
+        return [replace(mark, frame=self.frame(mark.frame)) for mark in marks] if self.base else marks
+
+    def _last(self) -> int:
+        return len(self.file.frames) - 1 if self.last is None else self.last
+
+    def frame(self, local: int) -> int:
+        """The number in the history of a frame of the file."""
+        return local - self.first + self.base
+
+    def local(self, frame: int) -> int:
+        """The number in the file of a frame of the history."""
+        return frame - self.base + self.first
 
 
-def read_header(source: ByteSource) -> dict[str, Any]:
-    """The header of a trace. Raises TraceError if there is none, or its format version is not known here."""
-    magic = ZSTD_MAGIC.to_bytes(4, "little")
-    if not source.size:
-        raise TraceError(source.path, None, "is empty: not a trace, or its recorder died before it wrote anything")
-    with trace_errors(source.path, 0):
-        if source.read(0, 4) != magic:
-            raise TraceError(source.path, None, "is not a vmrec trace; `vmrec record` makes one")
-        try:
-            length = zstd_length(source, 0)
-        except CutShort as error:
-            raise TraceError(source.path, 0, "ends inside its header; there is nothing in it to save") from error
-        objects = unpack_stream(decompress(source.read(0, length)))
-        first = next(objects, None)
-        if type(first) is not list or not first or first[0] != "header":
-            raise TraceError(source.path, None, "is not a vmrec trace: it does not begin with a header")
-        check(first)
-        if next(objects, None) is not None:
-            raise Malformed("the header shares its frame with other objects")
-        header: dict[str, Any] = first[1]
-        return header
+class _Frames(Sequence[FrameInfo]):
+    """The frames of all parts."""
 
-
-class FrameList(Sequence[FrameInfo]):
-    """What the links say, read from the file when asked for. Raises TraceError for a damaged link."""
-
-    def __init__(self, source: ByteSource, table: FrameTable) -> None:
-        self._source = source
-        self._table = table
+    def __init__(self, parts: list[_Part]) -> None:
+        self._parts = parts
 
     def __len__(self) -> int:
-        return len(self._table)
+        return self._parts[-1].base + self._parts[-1].frames()
 
     @overload
     def __getitem__(self, index: int) -> FrameInfo: ...
@@ -108,8 +140,8 @@ class FrameList(Sequence[FrameInfo]):
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
-        with trace_errors(self._source.path, None):
-            return self._table.info(self._source, number)
+        part = next(part for part in reversed(self._parts) if part.base <= number)
+        return part.info(number, part.file.frames[part.local(number)])
 
 
 class TraceReader:
@@ -118,80 +150,83 @@ class TraceReader:
     path      the file as it was named
     header    the header map, types and ranges checked (`vmrec.trace.layout.MAPS["header"]`)
     frames    list-like of FrameInfo, read from the links as needed
+    lineage   paths of the files that hold what was before the fork, the oldest first; empty for most traces
 
     Every method and property may raise TraceError when it touches a damaged frame.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Opens a trace. Raises UsageError if the file cannot be opened, TraceError if it is not a readable trace."""
-        self.path = os.fspath(path)
-        self._source = ByteSource(path)
+        """Opens a trace. Raises UsageError if the file cannot be opened, TraceError if it is not a readable trace.
+
+        TraceError too if it is a fork whose parent cannot be found: `vmrec.trace.lineage` says where it is looked for.
+        """
+        self._own = TraceFile(path)
+        self.path = self._own.path
+        self.header = self._own.header
+        self._parts: list[_Part] = []
         try:
-            self.header = read_header(self._source)
-            with trace_errors(self.path, None):
-                self._table = FrameTable.load(self._source)
-            if not len(self._table):
-                raise TraceError(self.path, 0, "ends inside its header; there is nothing in it to save")
-            self.frames = FrameList(self._source, self._table)
-            self._frame(0)
+            for file, frame, limit in ancestors(self._own):
+                base = self._parts[-1].base + self._parts[-1].frames() if self._parts else 0
+                self._parts.append(_Part(file, 1 if self._parts and frame > 0 else 0, base, frame, limit))
+            before = self._parts[-1].base + self._parts[-1].frames() if self._parts else 0
+            self._parts.append(_Part(self._own, 1 if self._parts else 0, before))
         except BaseException:
-            self._source.close()
+            self.close()
             raise
-        self._stored: Index | None = None  # from the file
-        self._built = Index()  # from walking the first _built_frames frames
-        self._built_frames = 0
-        self._page_cache: dict[int, dict[bytes, bytes]] = {}
-        self._maps: dict[int, dict[int, bytes]] = {}
+        self.frames: Sequence[FrameInfo] = _Frames(self._parts) if len(self._parts) > 1 else self._own.frames
+        self.lineage = tuple(part.file.path for part in self._parts[:-1])
 
     # ------------------------------------------------------------------------------------------------- the file
 
     @property
     def closed(self) -> bool:
         """Whether the recorder closed the trace; if not, it is still at work, or died."""
-        return self._table.closed
+        return self._own.closed
 
     @property
     def torn(self) -> bool:
         """Whether the file ends with something that is not a whole frame: the recorder died, or is writing it now."""
-        return self._table.torn_at is not None
+        return self._own.torn
 
     @property
     def torn_at(self) -> int | None:
         """Offset of the torn rest, None if there is none."""
-        return self._table.torn_at
+        return self._own.torn_at
 
     @property
     def size(self) -> int:
         """Bytes in the file, as of opening or the last refresh."""
-        return self._source.size
+        return self._own.size
 
     @property
     def head(self) -> bytes:
         """Hash of the last link (32 bytes): the name of the whole trace, if the chain before it is intact."""
-        return self.frames[-1].link
+        return self._own.head
 
     @property
     def last_position(self) -> int:
         """Position up to which the trace is complete."""
-        return self.frames[-1].last
+        return self._own.last_position
+
+    @property
+    def rows_from(self) -> int | None:
+        """The position from which on steps were captured; None if they were not."""
+        if self.header["capture"] != "full":
+            return None
+        return int(self.header["parent"]["position"]) if "parent" in self.header else 0
 
     def refresh(self) -> bool:
         """Takes up what a recorder has written since; returns whether there are new frames.
 
         Raises TraceError if the file became shorter.
         """
-        frames, end = len(self._table), self._table.end
-        self._source.refresh()
-        if self._source.size < end:
-            raise TraceError(self.path, self._source.size, "became shorter while it was read: recorded over?")
-        if not self.closed:
-            with trace_errors(self.path, None):
-                self._table.walk(self._source)
-        return len(self._table) > frames
+        return self._own.refresh()
 
     def close(self) -> None:
         """Closes the file; harmless when closed already."""
-        self._source.close()
+        for part in self._parts:
+            part.file.close()
+        self._own.close()
 
     def __enter__(self) -> TraceReader:
         return self
@@ -201,20 +236,22 @@ class TraceReader:
     ) -> None:
         self.close()
 
-    def _frame(self, index: int, *, skip_rows: bool = False) -> tuple[FrameInfo, bytes]:
-        """What the link of a frame says, and the frame's unpacked bytes, checked against each other.
+    def _part(self, frame: int) -> _Part:
+        """The part that a frame is in."""
+        return next(part for part in reversed(self._parts) if part.base <= frame)
 
-        With `skip_rows` a frame of rows alone is checked, but not unpacked: its bytes are given as empty.
-        """
-        with trace_errors(self.path, None):
-            info = self._table.info(self._source, index)
-            previous, covered = self._table.previous(self._source, index)
-            if info.last < covered:
-                raise Damaged(info.offset + info.length, f"the link of frame {index} goes back in position")
-            if skip_rows and info.rows:
-                packed_frame(self._source, info, previous)
-                return info, b""
-            return info, read_frame(self._source, info, previous)
+    def fork_point(self, position: int) -> ForkPoint:
+        """What names the history up to `position`: in the youngest file that began before it."""
+        part = next((p for p in reversed(self._parts) if p.base and self._begin(p) < position), self._parts[0])
+        frames = part.file.frames
+        frame = min(bisect_left(frames, position, key=lambda info: info.last), len(frames) - 1)
+        marks = [mark for mark in self.checkpoints if mark.position == position and self._part(mark.frame) is part]
+        frame = max([frame, *(part.local(mark.frame) for mark in marks)])
+        return ForkPoint(part.file.path, frame, frames[frame].link, part.file.header)
+
+    @staticmethod
+    def _begin(part: _Part) -> int:
+        return int(part.file.header["parent"]["position"])
 
     # ---------------------------------------------------------------------------------------------- the objects
 
@@ -227,45 +264,39 @@ class TraceReader:
         by position; rows by position among themselves. A frame is unpacked whole, an object at a time. On a live
         trace the iteration takes in what `refresh` finds meanwhile.
         """
-        order = Order()
-        if first_frame > 0:
-            order.enter(first_frame - 1, 0, self.frames[first_frame - 1].last)
-        frame = first_frame
-        while frame < len(self._table):
-            yield from self._frame_objects(frame, order, kinds)
-            frame += 1
+        if len(self._parts) == 1:
+            yield from self._own.objects(first_frame, kinds)
+            return
+        for part in self._parts:
+            begin = max(part.local(first_frame), part.first)
+            end = None if part.last is None else part.last + 1
+            if end is not None and begin >= end:
+                continue
+            for info, obj in part.file.objects(begin, kinds, end):
+                if part.has(obj):
+                    yield part.info(part.frame(info.index), info), obj
 
-    def _frame_objects(
-        self, frame: int, order: Order, kinds: frozenset[str] | set[str] | None = None
-    ) -> Iterator[tuple[FrameInfo, list[Any]]]:
-        info, raw = self._frame(frame, skip_rows=kinds is not None and "rows" not in kinds)
-        order.enter(frame, info.first, info.last)
-        objects = unpack_stream(raw)
-        while True:
-            try:
-                obj = next(objects, None)
-                if obj is None:
-                    return
-                kind = check(obj)
-                order.check(obj)
-                if info.rows and kind != "rows":
-                    raise Malformed(f"an object of kind {kind} in a frame that is said to hold rows alone")
-            except Malformed as error:
-                raise trace_error(self.path, info.offset, error) from error
-            if kinds is None or kind in kinds:
-                yield info, obj
+    def history(self, position: int) -> Iterator[list[Any]]:
+        """Yields what happened before `position`, as objects: all but header and rows, and only pages that are needed.
 
-    def _one_frame(self, frame: int, kinds: frozenset[str] | set[str]) -> Iterator[list[Any]]:
-        """The objects of some kinds in one frame, no other frame being touched but for the link before it.
-
-        Those of other kinds are passed over unchecked: that they are what was written is known from the link.
+        Observations at `position` itself belong to it, events there do not.
         """
-        info, raw = self._frame(frame, skip_rows="rows" not in kinds)
-        with trace_errors(self.path, info.offset):
-            for obj in unpack_stream(raw):
-                if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds:
-                    check(obj)
-                    yield obj
+        pages: list[list[Any]] = []
+        final = self.digests[-1:]
+        for info, obj in self.objects(0, RECORD_KINDS | {"digest", "checkpoint", "page"}):
+            kind = obj[0]
+            if kind == "page":
+                pages.append(obj)
+                continue
+            if obj[1] > position:
+                return
+            if obj[1] == position and (kind in RECORD_KINDS or (kind == "digest" and _is(final, info, obj))):
+                continue
+            if kind == "checkpoint":
+                yield from pages
+                pages.clear()
+                obj[3] = [[index, hash_] for index, hash_ in obj[3]]
+            yield obj
 
     def records(self, first: int = 0, last: int | None = None) -> Iterator[Event | Output]:
         """Yields the events and outputs with first ≤ position < last (to the end if None), in order."""
@@ -277,14 +308,19 @@ class TraceReader:
                 try:
                     yield from_wire(obj)
                 except ValueError as error:
-                    raise trace_error(self.path, info.offset, error) from error
+                    raise trace_error(self._part(info.index).file.path, info.offset, error) from error
 
     def frame_records(self, frame: int) -> list[list[Any]]:
         """The events and outputs of one frame, as they are on the wire, in order."""
-        return list(self._one_frame(frame, RECORD_KINDS))
+        part = self._part(frame)
+        found = part.file.frame_records(part.local(frame))
+        return found if part.limit is None else [obj for obj in found if part.has(obj)]
 
     def rows(self, first: int = 0, last: int | None = None) -> Iterator[list[Any]]:
-        """Yields the ["rows", first, last, columns] that hold any of the steps first … last-1, in order."""
+        """Yields the ["rows", first, last, columns] that hold any of the steps first … last-1, in order.
+
+        Of a fork these are its own; the steps before it are regenerated, whatever its parent captured.
+        """
         for _, obj in self.objects(self.frame_at(first), {"rows"}):
             if last is not None and obj[1] >= last:
                 return
@@ -300,128 +336,64 @@ class TraceReader:
     @property
     def digests(self) -> list[DigestMark]:
         """All digests: position, frame and value."""
-        return self._index().digests
+        if len(self._parts) == 1:
+            return self._own.digests
+        return [mark for part in self._parts for mark in part.digests()]
 
     @property
     def checkpoints(self) -> list[CheckpointMark]:
         """All checkpoints: position and frame."""
-        return self._index().checkpoints
+        if len(self._parts) == 1:
+            return self._own.checkpoints
+        return [mark for part in self._parts for mark in part.checkpoints()]
 
     @property
     def end(self) -> dict[str, Any] | None:
         """What the recorder wrote when the run was over, None if it did not get there."""
-        stored = self._stored_index()
-        last = len(self._table) - 1
-        # Nothing but an index, in the last frame, can follow it.
-        for frame in (last, last - 1) if stored is None else () if stored.end is None else (stored.end,):
-            for obj in self._one_frame(frame, {"end"}) if frame > 0 else ():
-                end: dict[str, Any] = obj[2]
-                return end
-        return None
+        return self._own.end
 
     def digest(self, mark: DigestMark) -> dict[str, Any]:
         """The digest's map: "value", "registers", "ram", "outputs", "devices"."""
-        found: dict[str, Any] = self._marked(mark, "digest")[2]
-        return found
+        part = self._part(mark.frame)
+        return part.file.digest(replace(mark, frame=part.local(mark.frame)))
 
     def checkpoint(self, mark: CheckpointMark) -> tuple[dict[str, Any], list[tuple[int, bytes]]]:
         """The state at a checkpoint, and (page index, hash) of the pages that changed since the one before it."""
-        _, _, state, pages = self._marked(mark, "checkpoint")
-        return state, [(index, hash_) for index, hash_ in pages]
+        part = self._part(mark.frame)
+        return part.file.checkpoint(replace(mark, frame=part.local(mark.frame)))
 
     def pages(self, mark: CheckpointMark) -> dict[int, PageRef]:
         """Every page that the guest has changed since reset, as it was at a checkpoint: page index → PageRef.
 
         To read them all use `contents`, which unpacks each frame once.
         """
-        return {index: PageRef(hash_, partial(self.page, hash_)) for index, hash_ in self._map(mark).items()}
+        return {index: PageRef(hash_, partial(self.page, hash_)) for index, hash_ in self.page_hashes(mark).items()}
 
     def page(self, hash_: bytes) -> bytes:
         """The content (4096 bytes) of the page with this hash. Raises TraceError if the trace does not have it."""
-        frame = self._index().frame_of(hash_)
-        if frame is not None and frame < len(self._table):
-            content = self._pages_of(frame).get(hash_)
-            if content is not None:
-                return content
-        # The index knows pages by the first bytes of their hash: of two that share them it has only one.
-        for frame in range(len(self._table)):
-            content = self._pages_of(frame).get(hash_)
-            if content is not None:
-                return content
-        raise TraceError(self.path, None, f"the content of page {hash_.hex()[:16]}… is missing; {_REMEDY}")
+        for look in (TraceFile.page_near, TraceFile.page_anywhere):
+            for part in reversed(self._parts):
+                content = look(part.file, hash_)
+                if content is not None:
+                    return content
+        raise TraceError(self.path, None, f"the content of page {hash_.hex()[:16]}… is missing; {REMEDY}")
 
     def page_hashes(self, mark: CheckpointMark) -> Mapping[int, bytes]:
-        """As `pages`: page index → hash. `page` reads the content of one."""
-        return self._map(mark)
+        """As `pages`: page index → hash. `page` reads the content of one.
+
+        The first checkpoint of a fork's own names every page, so that no other file need be looked at.
+        """
+        part = self._part(mark.frame)
+        return part.file.page_hashes(replace(mark, frame=part.local(mark.frame)))
 
     def contents(self, mark: CheckpointMark) -> Iterator[tuple[int, bytes]]:
         """Yields (page index, content) for every page of `pages(mark)`, in the order in which the file has them."""
-        index = self._index()
-        wanted = sorted((index.frame_of(hash_) or 0, page, hash_) for page, hash_ in self._map(mark).items())
+        file = self._part(mark.frame).file
+        wanted = sorted((file.page_frame(hash_), page, hash_) for page, hash_ in self.page_hashes(mark).items())
         for _, page, hash_ in wanted:
             yield page, self.page(hash_)
 
-    def _stored_index(self) -> Index | None:
-        """The index that the recorder left, if it closed the trace."""
-        if self._stored is None and self.closed:
-            last = len(self._table) - 1
-            for obj in self._one_frame(last, {"index"}):
-                with trace_errors(self.path, self._table.offsets[last]):
-                    self._stored = Index.from_object(obj, len(self._table))
-        return self._stored
 
-    def _index(self) -> Index:
-        """The stored index, or one built by reading every frame once."""
-        stored = self._stored_index()
-        if stored is not None:
-            return stored
-        while self._built_frames < len(self._table):
-            found = list(self._one_frame(self._built_frames, INDEXED_KINDS))
-            for obj in found:
-                with trace_errors(self.path, self._table.offsets[self._built_frames]):
-                    self._built.add(self._built_frames, obj)
-            self._built_frames += 1
-        return self._built
-
-    def _marked(self, mark: DigestMark | CheckpointMark, kind: str) -> list[Any]:
-        """The object that a mark stands for."""
-        for obj in self._one_frame(mark.frame, {kind}):
-            if obj[1] == mark.position:
-                return obj
-        raise TraceError(self.path, None, f"the index names a {kind} at {mark.position} that is not there; {_REMEDY}")
-
-    def _map(self, mark: CheckpointMark) -> dict[int, bytes]:
-        """Page index → hash at a checkpoint, of all pages that changed since reset."""
-        marks = self.checkpoints
-        number = marks.index(mark)
-        known = max((cached for cached in self._maps if cached <= number), default=-1)
-        whole = self._index().whole_before(number)
-        if known < whole:
-            known, pages = whole - 1, {}
-        else:
-            pages = dict(self._maps.get(known, ()))
-        limit = self.header["machine"].get("ram_size")
-        limit = min(MAX_PAGES, limit // PAGE_SIZE) if type(limit) is int else MAX_PAGES
-        for step in marks[known + 1 : number + 1]:
-            for index, hash_ in self.checkpoint(step)[1]:
-                if index >= limit:
-                    raise TraceError(
-                        self.path, None, f"the checkpoint at {step.position} has a page {index} outside RAM; {_REMEDY}"
-                    )
-                pages[index] = hash_
-        if number not in self._maps:
-            while len(self._maps) >= _MAPS_CACHED:
-                del self._maps[next(iter(self._maps))]
-            self._maps[number] = pages
-        return pages
-
-    def _pages_of(self, frame: int) -> dict[bytes, bytes]:
-        """The page contents in one frame, by hash."""
-        found = self._page_cache.pop(frame, None)
-        if found is None:
-            found = {obj[1]: obj[2] for obj in self._one_frame(frame, {"page"})}
-            kept = sum(map(len, self._page_cache.values())) * PAGE_SIZE
-            while self._page_cache and kept > _PAGE_CACHE:
-                kept -= len(self._page_cache.pop(next(iter(self._page_cache)))) * PAGE_SIZE
-        self._page_cache[frame] = found
-        return found
+def _is(marks: list[DigestMark], info: FrameInfo, digest: list[Any]) -> bool:
+    """Whether a digest is one of these."""
+    return DigestMark(digest[1], info.index, digest[2]["value"]) in marks

@@ -33,7 +33,7 @@ from vmrec.trace.frames import (
 )
 from vmrec.trace.layout import NO_HASH
 from vmrec.trace.objects import INDEXED_KINDS, Index, Order, TooNew, check
-from vmrec.trace.reader import read_header, trace_errors
+from vmrec.trace.tracefile import inherits, read_header, trace_errors
 from vmrec.trace.writer import FrameFile
 
 __all__ = ["ChainReport", "Damage", "DamageKind", "repair", "verify_chain"]
@@ -128,6 +128,7 @@ class _Verification:
         self.order = Order()
         self.index = Index()
         self.index_objects: list[list[Any]] = []
+        self.inherits = False  # pages may be in the trace that this one was forked from
         self.sizes = array("I")
         self.unpacked = array("I")
 
@@ -198,9 +199,11 @@ class _Verification:
             self.order.check(obj)
             if info.rows and kind != "rows":
                 raise Malformed(f"an object of kind {kind} in a frame that is said to hold rows alone")
-            if kind == "index":
+            if kind == "header":
+                self.inherits = inherits(obj[1])
+            elif kind == "index":
                 self.index_objects.append(obj)
-            elif kind == "checkpoint":
+            elif kind == "checkpoint" and not self.inherits:
                 self._require_contents(obj)
             if kind in INDEXED_KINDS:
                 self.index.add(info.index, obj)

@@ -32,6 +32,7 @@ from vmrec.trace.layout import (
     MAX_FRAMES,
     MAX_GUEST,
     NO_HASH,
+    PLAIN_VERSION,
     RECORD_KINDS,
 )
 from vmrec.trace.objects import Index, check
@@ -227,15 +228,18 @@ class TraceWriter:
     ) -> None:
         """Creates the file (mode 0600), locks it, and writes the header.
 
-        `header` holds the keys of `vmrec.trace.layout.MAPS["header"]`; "format" and "version" are filled in here.
+        `header` holds the keys of `vmrec.trace.layout.MAPS["header"]`, that of a fork also "parent"; "format" and
+        "version" are filled in here.
         With `durable` every frame is handed to `sync` before the call that wrote it returns. With `force` an
         existing file is overwritten, after the lock on it was had.
 
         Raises UsageError if the file exists, cannot be created or is being recorded into, or the guest is too large
         to embed; ValueError for a header that is not as the layout says.
         """
-        header = {**header, "format": FORMAT, "version": FORMAT_VERSION}
+        parent = header.get("parent")
+        header = {**header, "format": FORMAT, "version": PLAIN_VERSION if parent is None else FORMAT_VERSION}
         check(["header", header])
+        start = 0 if parent is None or parent["included"] else parent["position"]
         size = len(header["guest"]["elf"])
         if size > MAX_GUEST:
             raise UsageError(
@@ -246,13 +250,13 @@ class TraceWriter:
         self._parts: list[bytes] = []
         self._size = 0
         self._first: int | None = None
-        self._last = 0
+        self._last = start
         self._rows = False  # the frame being collected holds rows, and only rows
         self._closed = False
         self._file = FrameFile(path, durable=durable, force=force, sync=sync)
         raw = pack(["header", header])
         try:
-            self._file.put(compress(raw), len(raw), 0, 0)
+            self._file.put(compress(raw), len(raw), start, start)
         except TraceError:
             self._file.remove()
             raise
