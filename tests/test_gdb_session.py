@@ -237,6 +237,7 @@ def test_gdb_goes_everywhere(place: Path, tmp_path: Path) -> None:
         "print $when", "vmrec-events 1", "tbreak deposit if $when > 100000", "continue", "print $when > 100000",
         "vmrec-forward", "info mem", "find 0x80000000, +0x1000, (char)0x93", "x/i $pc", "info registers when priv",
         "print *(int *)0x10000000", "set var counter = 5", "print counter", "monitor help", "info threads",
+        "remote get /proc/1/maps maps.txt", "remote get /proc/42000/exe exe.elf", "remote get /etc/passwd passwd",
         folder=tmp_path,
     )  # fmt: skip
     values = re.findall(r"^\$\d+ = (.*)$", found, re.MULTILINE)
@@ -249,6 +250,9 @@ def test_gdb_goes_everywhere(place: Path, tmp_path: Path) -> None:
     assert "Cannot access memory at address 0x10000000" in found
     assert "seek PLACE" in found
     assert "hart 0" in found
+    assert (tmp_path / "maps.txt").read_text().endswith("80000000-88000000 rwxp 00000000 00:00 0 [ram]\n")
+    assert (tmp_path / "exe.elf").read_bytes() == (GUESTS / "bin" / "race.elf").read_bytes()
+    assert not (tmp_path / "passwd").exists()
 
 
 @needs_gdb

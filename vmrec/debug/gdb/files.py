@@ -8,6 +8,7 @@ Source: the GDB manual, appendices E.7 (host I/O packets) and E.13 (file-I/O, fo
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 
@@ -15,14 +16,16 @@ from vmrec.debug.target import MemoryRegion
 
 __all__ = ["Files", "guest_files"]
 
-_ENOENT, _EBADF, _EACCES, _EMFILE, _EINVAL, _ENOSYS = 2, 9, 13, 24, 22, 88
+_ENOENT, _EBADF, _EACCES, _EMFILE, _EINVAL = 2, 9, 13, 24, 22
 _OPEN_MAX = 64
 _WRITING = 0x3 | 0x8 | 0x200 | 0x400  # O_WRONLY, O_RDWR, O_APPEND, O_CREAT, O_TRUNC of file-I/O
 _REGULAR_READABLE = 0o100444
+#: Clients make up a number for a process that has none.
+_PROCESS = re.compile(r"^/proc/[0-9]+/")
 
 
 def guest_files(name: str, elf: bytes, regions: tuple[MemoryRegion, ...]) -> dict[str, bytes]:
-    """The files of a guest: its ELF under `name`, and as process 1 what plug-ins look for."""
+    """The files of a guest: its ELF under `name`, and of any process number what plug-ins look for."""
     maps = "".join(
         f"{region.start:08x}-{region.end:08x} {'rwxp' if region.kind == 'ram' else 'r-xp'} 00000000 00:00 0 "
         f"[{region.name}]\n"
@@ -30,12 +33,12 @@ def guest_files(name: str, elf: bytes, regions: tuple[MemoryRegion, ...]) -> dic
     )
     return {
         f"/{name}": elf,
-        "/proc/1/exe": elf,
-        "/proc/1/maps": maps.encode(),
-        "/proc/1/cmdline": name.encode() + b"\0",
-        "/proc/1/environ": b"",
-        "/proc/1/auxv": b"",
-        "/proc/1/status": b"",
+        "/proc/self/exe": elf,
+        "/proc/self/maps": maps.encode(),
+        "/proc/self/cmdline": name.encode() + b"\0",
+        "/proc/self/environ": b"",
+        "/proc/self/auxv": b"",
+        "/proc/self/status": b"",
     }
 
 
@@ -71,7 +74,7 @@ class Files:
         return b""
 
     def _opened(self, name: bytes, flags: int) -> bytes:
-        content = self._files.get(name.decode("latin-1"))
+        content = self._files.get(_PROCESS.sub("/proc/self/", name.decode("latin-1")))
         if content is None:
             return _failed(_ENOENT)
         if flags & _WRITING:
