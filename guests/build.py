@@ -65,7 +65,7 @@ class Guest:
 GUESTS = (
     Guest("hello", "rv32im", ("hello.c",)),
     Guest("echo", "rv32im", ("echo.c",)),
-    Guest("sort", "rv32im", ("sort.c",), types=True),
+    Guest("sort", "rv32im", ("sort.c",)),
     Guest("timer", "rv32im", ("timer.c", "timer-registers.S"), RUNTIME + TASKS),
     Guest("dice", "rv32im", ("dice.c",)),
     Guest("traps", "rv32im", ("traps.c", "traps-probes.S")),
@@ -116,7 +116,7 @@ def compiler(guest: Guest) -> list[str]:
         f"-mabi={profile.mabi}", "-mcmodel=medany", "-O1", "-std=gnu17", "-ffreestanding", "-fno-builtin",
         "-nostdlib", "-static", "-fno-pic", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
         "-ffunction-sections", "-fno-ident", "-gdwarf-4", "-g2" if guest.types else "-g1",
-        f"-ffile-prefix-map={HERE}=guests", f"-fdebug-prefix-map={HERE}=guests",
+        f"-ffile-prefix-map={HERE}=guests", f"-fdebug-prefix-map={HERE}=guests", "-ffile-prefix-map=/usr=usr",
         "-Wall", "-Wextra", f'-DGUEST="{guest.name}"',
         *(f"-D{define}" for define in guest.defines),
     ]  # fmt: skip

@@ -79,6 +79,11 @@ class Lines:
             found.update(self._table.places[path].get(line, ()))
         return tuple(sorted(found))
 
+    def starts(self, first: int, end: int) -> tuple[int, ...]:
+        """The addresses in first … end-1 at which a statement begins, ascending; each statement once."""
+        sorted_ = self._sorted_starts
+        return tuple(sorted_[bisect.bisect_left(sorted_, first) : bisect.bisect_left(sorted_, end)])
+
     def nearest(self, file: str, line: int) -> int | None:
         """The first line from `line` on that has statements, as debuggers place breakpoints; None after the last."""
         lines = (self._sorted_lines[path] for path in self.matching(file))
@@ -88,6 +93,11 @@ class Lines:
     @cached_property
     def _table(self) -> _Table:
         return _read(self._sections)
+
+    @cached_property
+    def _sorted_starts(self) -> list[int]:
+        places = self._table.places.values()
+        return sorted({start for lines in places for starts in lines.values() for start in starts})
 
     @cached_property
     def _sorted_lines(self) -> dict[str, list[int]]:

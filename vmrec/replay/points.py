@@ -100,9 +100,11 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Traps:
-    """Synchronous traps, and entries into interrupts."""
+    """Synchronous traps (`exceptions`), and entries into `interrupts`."""
 
     condition: Condition | None = None
+    exceptions: bool = True
+    interrupts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,9 +138,9 @@ def hits_of(raw: Iterable[RawHit], points: tuple[Point, ...]) -> Iterator[Hit]:
                     if hit.kind & PointKind.BREAK and hit.pc == address:
                         yield Hit(hit.position, hit.position, hit.position, point, hit.pc)
                 case Traps():
-                    if hit.kind & PointKind.TRAP:
+                    if hit.kind & PointKind.TRAP and point.exceptions:
                         yield Hit(hit.position, hit.position + 1, hit.position, point, hit.pc, cause=hit.value)
-                    elif hit.kind & PointKind.INTERRUPT:
+                    elif hit.kind & PointKind.INTERRUPT and point.interrupts:
                         yield Hit(hit.position, hit.position, hit.position, point, hit.pc, cause=hit.value)
                 case Watch():
                     if hit.kind & (PointKind.READ | PointKind.WRITE) and _sees(point, hit):
