@@ -30,7 +30,10 @@ from vmrec.guest.symbols import Symbols
 from vmrec.replay.timeline import Timeline
 from vmrec.trace.reader import TraceReader
 
-__all__ = ["LOOPBACK", "PORT", "PortOption", "command", "debugged", "serve"]
+__all__ = [
+    "LOOPBACK", "PORT", "ExposeOption", "HostOption", "PortOption", "address_of", "check_host", "command", "debugged",
+    "serve",
+]  # fmt: skip
 
 #: QEMU's.
 PORT = 1234
@@ -157,13 +160,14 @@ def serve(
     with listen(host, port) as listener:
         if program is not None:
             return _launched(program, target, listener, client)
-        where = _address(listener)
+        where = address_of(listener)
         note(f"Listening on {where}; in gdb: target extended-remote {where}\nCtrl-C ends it.")
         serve_clients(listener, client, busy=BUSY, told=note, once=once)
     return 0
 
 
-def _address(listener: socket.socket) -> str:
+def address_of(listener: socket.socket) -> str:
+    """Where a socket listens, as gdb takes it."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -181,7 +185,7 @@ def _launched(
         elf, commands = Path(folder, Path(target.guest.name).name), Path(folder, "vmrec.py")
         elf.write_bytes(target.guest.data)
         commands.write_text(gdb_script(), encoding="utf-8")
-        settings = ("set confirm off", f"source {commands}", f"target extended-remote {_address(listener)}")
+        settings = ("set confirm off", f"source {commands}", f"target extended-remote {address_of(listener)}")
         arguments = [program, "-q", str(elf), *(word for setting in settings for word in ("-ex", setting))]
         server = threading.Thread(target=clients, name="vmrec-gdb", daemon=True)
         server.start()

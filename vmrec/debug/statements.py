@@ -33,6 +33,7 @@ class Statements:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._symbols = target.symbols
+        self._mask = (1 << target.xlen) - 1
 
     # --- forwards ---
 
@@ -43,12 +44,10 @@ class Statements:
 
     def into(self, points: Iterable[Point]) -> Stop:
         """To the next statement, or the first one of a function that has source and is called before that."""
-        own = self._next_statements()
-        if own is None:
+        own, function = self._next_statements(), self._function()
+        if own is None or function is None:
             return self._target.step()
-        frame = self._frames(1)[0]
-        assert frame.function is not None  # else there are no next statements
-        called = self._called_from(frame.function, frame.cfa)
+        called = self._called_from(function, self._cfa(self._target.state))
         return self._run(points, [*own, *(Break(start, called) for start in self._entries)])
 
     def out(self, points: Iterable[Point]) -> Stop:
@@ -62,24 +61,27 @@ class Statements:
 
     def back(self, points: Iterable[Point]) -> Stop:
         """To the begin of this statement, or if it stands there of the one before, passing over calls."""
-        target, points = self._target, tuple(points)
-        frame = self._frames(1)[0]
-        if frame.function is None or self._symbols.lines.row(frame.pc) is None:
+        target, points, function = self._target, tuple(points), self._function()
+        if function is None:
             return target.step(backwards=True)
-        if frame.pc == frame.function.start:
+        pc = target.state.pc
+        if pc == function.start:
             stop = target.step(backwards=True)  # into the caller, or what was interrupted
             return self._begin(points) if stop.reason == "step" else stop
-        inside = not self._symbols.lines.is_statement(frame.pc)
-        starts = self._starts(frame.function, None if inside else frame.pc)
-        return self._run(points, self._in_frame({*starts, frame.function.start}, frame.cfa), backwards=True)
+        return self._back_to(self._starts(function, pc if self._symbols.lines.is_statement(pc) else None), points)
 
     def _begin(self, points: tuple[Point, ...]) -> Stop:
         """To the begin of the statement that it stands in."""
-        frame = self._frames(1)[0]
-        if frame.function is None or self._symbols.lines.is_statement(frame.pc):
+        function = self._function()
+        if function is None or self._symbols.lines.is_statement(self._target.state.pc):
             return Stop("step", self._target.position)
-        starts = {*self._starts(frame.function, None), frame.function.start}
-        return self._run(points, self._in_frame(starts, frame.cfa), backwards=True)
+        return self._back_to(self._starts(function, None), points)
+
+    def _back_to(self, starts: set[int], points: tuple[Point, ...]) -> Stop:
+        """Back to one of these statements of this frame, or to where its function begins."""
+        function = self._function()
+        assert function is not None  # whose statements they are
+        return self._run(points, self._in_frame({*starts, function.start}), backwards=True)
 
     # --- points of its own ---
 
@@ -94,11 +96,10 @@ class Statements:
 
     def _next_statements(self) -> list[Point] | None:
         """Where a step over may end; None where no source is known."""
-        frame = self._frames(1)[0]
-        if frame.function is None or self._symbols.lines.row(frame.pc) is None:
+        function, back = self._function(), self._return()
+        if function is None:
             return None
-        back = self._return()
-        return [*self._in_frame(self._starts(frame.function, frame.pc), frame.cfa), *([] if back is None else [back])]
+        return [*self._in_frame(self._starts(function, self._target.state.pc)), *([] if back is None else [back])]
 
     def _starts(self, function: Function, here: int | None) -> set[int]:
         """Where statements of a function begin, without those of the line at `here`."""
@@ -110,18 +111,15 @@ class Statements:
         own = set(lines.statements(row.path, row.line))
         return {start for start in starts if start not in own}
 
-    def _in_frame(self, addresses: Iterable[int], cfa: int | None) -> list[Point]:
-        """Points at addresses of the current function that count in the frame with this CFA."""
-        return [Break(address, self._same_frame(cfa)) for address in sorted(addresses)]
-
-    def _same_frame(self, cfa: int | None) -> Condition | None:
-        if cfa is None:
-            return None
-        return lambda state: self._cfa(state) in (cfa, None)
+    def _in_frame(self, addresses: Iterable[int]) -> list[Point]:
+        """Points at addresses of the current function that count in the current frame alone."""
+        cfa = self._cfa(self._target.state)
+        same: Condition | None = None if cfa is None else lambda state: self._cfa(state) == cfa
+        return [Break(address, same) for address in sorted(addresses)]
 
     def _return(self) -> Point | None:
         """Where the current frame returns to; None if that is not known."""
-        frames = self._frames(2)
+        frames = self._unwound(self._target.state)
         if len(frames) < 2:
             return None
         cfa = frames[0].cfa
@@ -133,14 +131,16 @@ class Statements:
         def called(state: State) -> bool:
             if not function.start < state.regs[RA] <= function.end or self._is_handler(state):
                 return False
-            frames = self._unwound(state, 2)
-            return len(frames) == 2 and frames[1].pc == state.regs[RA] and (cfa is None or self._cfa_of(frames) == cfa)
+            frames = self._unwound(state)
+            return len(frames) == 2 and frames[1].pc == state.regs[RA] and cfa in (None, self._cfa_of_caller(frames))
 
         return called
 
-    def _cfa_of(self, frames: list[Frame]) -> int | None:
-        """The CFA of the caller's frame."""
-        return frames[1].cfa
+    def _cfa_of_caller(self, frames: list[Frame]) -> int | None:
+        """The CFA of the frame that has just called: of the second."""
+        rules, sp = self._symbols.frames.rules(frames[1].site), frames[1].registers
+        base = None if rules is None else sp[rules.cfa_register]
+        return None if rules is None or base is None else base + rules.cfa_offset & self._mask
 
     @staticmethod
     def _is_handler(state: State) -> bool:
@@ -149,14 +149,18 @@ class Statements:
 
     # --- frames ---
 
-    def _frames(self, depth: int) -> list[Frame]:
-        return self._unwound(self._target.state, depth)
+    def _function(self) -> Function | None:
+        """The function that it stands in, if it has source here."""
+        pc = self._target.state.pc
+        return None if self._symbols.lines.row(pc) is None else self._symbols.function(pc)
 
-    def _unwound(self, state: State, depth: int) -> list[Frame]:
-        return unwind(self._symbols, state.pc, state.regs, state.read_memory, depth=depth)
+    def _unwound(self, state: State) -> list[Frame]:
+        return unwind(self._symbols, state.pc, state.regs, state.read_memory, depth=2)
 
     def _cfa(self, state: State) -> int | None:
-        return self._unwound(state, 1)[0].cfa
+        """The CFA of the innermost frame; None where no call frame information tells it."""
+        rules = self._symbols.frames.rules(state.pc)
+        return None if rules is None else state.regs[rules.cfa_register] + rules.cfa_offset & self._mask
 
     @cached_property
     def _entries(self) -> tuple[int, ...]:
