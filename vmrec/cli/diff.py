@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from vmrec.cli.options import JsonOption
+from vmrec.cli.options import JsonOption, ParentOption, parents_also_in
 from vmrec.cli.output import coloured, print_json, progress, quantity, write
 from vmrec.cli.paths import complete_trace, trace_path
 from vmrec.diff.first import CONTEXT, diff
@@ -28,6 +28,7 @@ def command(
         int,
         typer.Option("--context", "-C", metavar="N", min=0, max=1000, help="Steps to show before and after."),
     ] = CONTEXT,
+    parent: ParentOption = None,
     json: JsonOption = False,
 ) -> int:
     """Find the first difference of two recordings: the step, what it did in each, and the first event that differs.
@@ -49,6 +50,7 @@ def command(
       vmrec diff a.vmrec b.vmrec -C 10
       vmrec diff a.vmrec b.vmrec --json
     """
+    parents_also_in(parent)
     report = compare(trace_path(a), trace_path(b), context=context)
     if json:
         print_json("diff", report.to_dict())

@@ -23,7 +23,7 @@ from vmrec.cli.live import (
     exit_status,
 )
 from vmrec.cli.options import JsonOption, ParentOption, parents_also_in
-from vmrec.cli.paths import complete_trace, trace_path
+from vmrec.cli.paths import complete_trace, trace_directory, trace_path
 from vmrec.cli.record import check_apart, create, record
 from vmrec.errors import UsageError
 from vmrec.guest.symbols import Symbols
@@ -130,10 +130,12 @@ def command(
         Fork(reader, at) as fork,
         ForkedLive(options, fork, poke or (), keep_input=keep_input) as live,
     ):
+        if output is not None:
+            check_apart(output, {f"T's parent {older}": older for older, _ in reader.lineage})
         level = capture or default_capture(live.machine.config)
         header = fork.header(
-            output or path, capture=level, seed=live.seed, pulled=live.pulled, chaos=live.chaos,
-            included=self_contained, created=datetime.now(UTC).isoformat(timespec="seconds"),
+            output or trace_directory() / path.name, capture=level, seed=live.seed, pulled=live.pulled,
+            chaos=live.chaos, included=self_contained, created=datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
         writer = create(output, live.guest.name, header, durable=durable, force=force)
         sink = fork.sink(writer, included=self_contained)
@@ -149,6 +151,7 @@ class ForkedLive(Live):
     def __init__(self, options: LiveOptions, fork: Fork, pokes: list[str] | tuple[()], *, keep_input: bool) -> None:
         self.chaos = _chaos(options, fork)
         self.edits = parse_edits(pokes, fork.position, fork.machine.config, Symbols(fork.guest.data))
+        fork.try_edits(self.edits)
         super().__init__(options, fork.guest)
         self.guest = fork.guest
         self.pulled = 0

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vmrec.cli.options import JsonOption, TraceArgument
+from vmrec.cli.options import JsonOption, ParentOption, TraceArgument, parents_also_in
 from vmrec.cli.output import columns, plural, print_json, quantity, size, write
 from vmrec.cli.paths import trace_path
 from vmrec.events import EVENT_KINDS, OUTPUT_KINDS, Poke, SetRegister
@@ -23,6 +23,7 @@ def command(
     count: Annotated[
         bool, typer.Option("--count", help="Count events and outputs also in a large file; reads all of it.")
     ] = False,
+    parent: ParentOption = None,
     json: JsonOption = False,
 ) -> int:
     """Show what a recording holds: guest, machine, length, how it ended, what is embedded, and its head.
@@ -37,6 +38,7 @@ def command(
       vmrec info
       vmrec info race-1.vmrec --json
     """
+    parents_also_in(parent)
     path = trace_path(trace)
     with TraceReader(path) as reader:
         report = _look_at(reader, count or reader.size <= COUNTED_UNASKED)
@@ -69,7 +71,7 @@ def _look_at(reader: TraceReader, count: bool) -> dict[str, Any]:
         "digests": len(reader.digests),
         "checkpoints": len(reader.checkpoints),
         "parent": header.get("parent"),
-        "lineage": list(reader.lineage),
+        "lineage": [path for path, _ in reader.lineage],
         "edits": edits(reader),
         "counts": None,
         "head": reader.head,

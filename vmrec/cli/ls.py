@@ -12,7 +12,7 @@ from vmrec.cli.options import JsonOption
 from vmrec.cli.output import columns, note, print_json, quantity, size, write
 from vmrec.cli.paths import shown, trace_directory, traces
 from vmrec.errors import TraceError, UsageError
-from vmrec.trace.reader import TraceReader
+from vmrec.trace.tracefile import TraceFile
 
 
 def command(
@@ -50,7 +50,7 @@ HEADING = ("NAME", "GUEST", "CAPTURE", "STEPS", "SIZE", "RECORDED", "ENDED")
 def _look_at(path: Path) -> dict[str, Any]:
     """What there is to say about one file, without reading more of it than its two ends."""
     try:
-        with TraceReader(path) as trace:
+        with TraceFile(path) as trace:
             header, end = trace.header, trace.end
             return {
                 "path": path,

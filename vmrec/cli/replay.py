@@ -11,7 +11,7 @@ import typer
 from vmrec.cli.console import GuestConsole
 from vmrec.cli.gdb import LOOPBACK, PORT, PortOption, debugged, serve
 from vmrec.cli.live import ConsoleOption
-from vmrec.cli.options import JsonOption, TraceArgument
+from vmrec.cli.options import JsonOption, ParentOption, TraceArgument, parents_also_in
 from vmrec.cli.output import columns, note, print_json, quantity
 from vmrec.cli.paths import trace_path
 from vmrec.cli.replaying import agreement, divergence_text, explained, play, replayed
@@ -34,6 +34,7 @@ def command(
     ] = False,
     port: PortOption = None,
     console: ConsoleOption = None,
+    parent: ParentOption = None,
     json: JsonOption = False,
 ) -> int:
     """Execute a recording again, exactly, and print the guest's console.
@@ -52,6 +53,7 @@ def command(
       vmrec replay race-1.vmrec --to 1000000 --json
       vmrec replay race-1.vmrec --gdb --port 4000
     """
+    parents_also_in(parent)
     if gdb:
         if check or json or console is not None:
             raise UsageError("--gdb goes with --to and --port only; what the guest printed is `monitor console`.")

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from vmrec.cli.options import JsonOption, TraceArgument
+from vmrec.cli.options import JsonOption, ParentOption, TraceArgument, parents_also_in
 from vmrec.cli.output import columns, plural, print_json, progress, quantity, size, write
 from vmrec.cli.paths import trace_path
 from vmrec.cli.replaying import agreement, divergence_text, explained, play, replayed
-from vmrec.errors import UsageError
+from vmrec.errors import TraceError, UsageError
 from vmrec.replay.divergence import Divergence
 from vmrec.replay.player import Player
 from vmrec.replay.rows import player_from
@@ -33,13 +33,15 @@ def command(
             show_default=False,
         ),
     ] = None,
+    parent: ParentOption = None,
     json: JsonOption = False,
 ) -> int:
     """Check that a recording is whole, byte for byte, and that it replays exactly.
 
     Every frame is checked against the chain of hashes, and what is damaged is named by its frame. Then the recording
     is replayed: outputs, digests and captured rows are compared, and each checkpoint with its digest. Of a torn
-    recording (its recorder was killed, or is at work) the good part is replayed.
+    recording (its recorder was killed, or is at work) the good part is replayed. Of a fork, what its parents hold of
+    it is checked and replayed as well.
 
     Exit status: 0 if all is well, 1 if the replay diverged, 2 if the file is damaged or not the one that H names.
 
@@ -50,10 +52,13 @@ def command(
       vmrec verify race-1 --head $(cat noted-head.txt)
     """
     expected = None if head is None else _head(head)
+    parents_also_in(parent)
     path = trace_path(trace)
     with progress(f"checking {path.name}", path.stat().st_size) as line:
         chain = verify_chain(path, expected, progress=lambda done, total: line.update(done, f"of {size(total)}"))
     found: dict[str, Any] | None = None
+    if chain.damage is None or chain.damage.kind is DamageKind.TORN:
+        _check_ancestors(path)
     divergence: Divergence | None = None
     text = ""
     if chain.damage is None or chain.damage.kind is DamageKind.TORN:
@@ -76,6 +81,18 @@ def command(
         if chain.damage is not None:
             write("\n" + _remedy(path, chain, chain.damage))
     return 2 if chain.damage is not None else 1 if divergence is not None else 0
+
+
+def _check_ancestors(path: Path) -> None:
+    """Checks the chains of the files that hold what was before a fork. Raises TraceError if one is damaged there."""
+    with TraceReader(path) as reader:
+        needed = reader.lineage
+    for older, frame in needed:
+        with progress(f"checking {Path(older).name}", Path(older).stat().st_size) as line:
+            chain = verify_chain(older, progress=lambda done, total: line.update(done, f"of {size(total)}"))
+        if chain.good <= frame:
+            reason = "too few frames" if chain.damage is None else chain.damage.reason
+            raise TraceError(older, chain.good_bytes, f"is damaged where {path} needs it: {reason}")
 
 
 def _head(text: str) -> bytes:

@@ -128,17 +128,37 @@ class Fork:
             },
         }
 
+    def try_edits(self, edits: Iterable[Poke | SetRegister]) -> None:
+        """Raises UsageError if the machine cannot take these registers' values. It stays as it is."""
+        state = self.machine.state()
+        try:
+            for edit in edits:
+                if isinstance(edit, SetRegister):
+                    self.machine.push(edit)
+        except UsageError as error:
+            raise UsageError(f"--poke: {error}.") from error
+        finally:
+            self.machine.set_state(state)
+
     def sink(self, writer: TraceWriter, *, included: bool) -> TraceSink:
         """Where the child's own part goes. With `included` the parent's is written first."""
         if included:
-            for obj in self.trace.history(self.position):
-                if obj[0] == "page":
-                    writer.append_page(obj[1], obj[2])
-                else:
-                    writer.append(pack(obj), obj[1], obj[1])
-            writer.append(b"", self.position, self.position)
-            writer.flush()
+            try:
+                self._copy(writer)
+            except BaseException:
+                writer.abort()
+                raise
         return TraceSink(writer, start=self.position, known=self._known)
+
+    def _copy(self, writer: TraceWriter) -> None:
+        """Writes the parent's history into the child."""
+        for obj in self.trace.history(self.position):
+            if obj[0] == "page":
+                writer.append_page(obj[1], obj[2])
+            else:
+                writer.append(pack(obj), obj[1], obj[1])
+        writer.append(b"", self.position, self.position)
+        writer.flush()
 
 
 # --------------------------------------------------------------------------------------------------------------- edits

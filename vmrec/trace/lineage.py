@@ -85,13 +85,13 @@ def _find(child: TraceFile, parent: Mapping[str, Any]) -> TraceFile:
         None,
         f"is a fork, and its parent is not to be found: {parent['name']!r} up to position {parent['position']}, whose "
         f"frame {parent['frame']} has the hash {parent['hash'].hex()}. Put that recording beside this one or into "
-        f"$VMREC_DIR, or name it with --parent to `vmrec replay` or `vmrec verify`",
+        f"$VMREC_DIR, or name it with --parent (replay, verify, info, diff, fork)",
     )
 
 
 def _candidates(child: TraceFile, parent: Mapping[str, Any]) -> Iterator[str]:
     """Files that may be the parent, the likeliest first."""
-    folder = os.path.dirname(child.path) or "."
+    folder = os.path.dirname(child.path)
     folders = [folder, *(place for place in places() if os.path.isdir(place))]
     yield from (place for place in places() if os.path.isfile(place))
     for place in folders:
@@ -99,7 +99,7 @@ def _candidates(child: TraceFile, parent: Mapping[str, Any]) -> Iterator[str]:
             if "\0" not in name and os.path.isfile(os.path.join(place, name)):
                 yield os.path.join(place, name)
     for place in folders:
-        with contextlib.suppress(OSError), os.scandir(place) as entries:
+        with contextlib.suppress(OSError), os.scandir(place or ".") as entries:
             names = (entry.name for entry in islice(entries, MOST_FILES))
             yield from sorted(os.path.join(place, name) for name in names if name.endswith(SUFFIX))
 

@@ -150,7 +150,7 @@ class TraceReader:
     path      the file as it was named
     header    the header map, types and ranges checked (`vmrec.trace.layout.MAPS["header"]`)
     frames    list-like of FrameInfo, read from the links as needed
-    lineage   paths of the files that hold what was before the fork, the oldest first; empty for most traces
+    lineage   (path, last frame needed) of the files with what was before the fork, the oldest first; mostly empty
 
     Every method and property may raise TraceError when it touches a damaged frame.
     """
@@ -167,14 +167,14 @@ class TraceReader:
         try:
             for file, frame, limit in ancestors(self._own):
                 base = self._parts[-1].base + self._parts[-1].frames() if self._parts else 0
-                self._parts.append(_Part(file, 1 if self._parts and frame > 0 else 0, base, frame, limit))
+                self._parts.append(_Part(file, 1 if self._parts else 0, base, frame, limit))
             before = self._parts[-1].base + self._parts[-1].frames() if self._parts else 0
             self._parts.append(_Part(self._own, 1 if self._parts else 0, before))
         except BaseException:
             self.close()
             raise
         self.frames: Sequence[FrameInfo] = _Frames(self._parts) if len(self._parts) > 1 else self._own.frames
-        self.lineage = tuple(part.file.path for part in self._parts[:-1])
+        self.lineage = tuple((part.file.path, part.last or 0) for part in self._parts[:-1])
 
     # ------------------------------------------------------------------------------------------------- the file
 
@@ -314,6 +314,8 @@ class TraceReader:
         """The events and outputs of one frame, as they are on the wire, in order."""
         part = self._part(frame)
         found = part.file.frame_records(part.local(frame))
+        if part.base and found and found[0][1] < self._begin(part):
+            raise TraceError(part.file.path, None, f"holds an event from before it was forked; {REMEDY}")
         return found if part.limit is None else [obj for obj in found if part.has(obj)]
 
     def rows(self, first: int = 0, last: int | None = None) -> Iterator[list[Any]]:
