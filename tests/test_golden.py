@@ -36,6 +36,7 @@ CASES: dict[str, tuple[list[str], int]] = {
     "diff-race-context": (["diff", "race-good-inputs", "race-bad-inputs", "-C", "0"], 1),
     "diff-race-json": (["diff", "race-good-inputs", "race-bad-inputs", "--json"], 1),
     "diff-captures": (["diff", "echo-inputs", "echo-full"], 0),
+    "diff-fork": (["diff", "echo-inputs", "echo-fork-inputs"], 1),
     "diff-guests": (["diff", "hello-full", "nowhere-full"], 1),
     "ls": (["ls"], 0),
 }

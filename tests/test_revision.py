@@ -65,7 +65,7 @@ def test_there_are_traces_of_every_format_and_revision() -> None:
         with TraceReader(path) as trace:
             headers.append((trace.header["version"], trace.header["machine"]["revision"], trace.header["capture"]))
 
-    assert {(1, 1, "inputs"), (1, 1, "full")} <= set(headers)
+    assert {(1, 1, "inputs"), (1, 1, "full"), (2, 1, "inputs"), (2, 1, "full")} <= set(headers)
 
 
 @pytest.fixture(scope="module")
