@@ -49,6 +49,9 @@ def open_core() -> tuple[Any, Any]:
     for name in _FUNCTIONS:
         address = ctypes.cast(getattr(uclib, f"uc_{name}"), ctypes.c_void_p).value
         setattr(api, name, ffi.cast("void *", address))
+    for xlen in (32, 64):  # not part of unicorn's interface: absent where its library hides what it does not promise
+        check = getattr(uclib, f"helper_check_exit_request_riscv{xlen}", None)
+        setattr(api, f"exit_check_{xlen}", ffi.cast("void *", ctypes.cast(check, ctypes.c_void_p).value or 0))
     lib.vm_set_api(api)
     return lib, ffi
 

@@ -16,9 +16,9 @@
  *     READ_WATCHED       fetch                 a load or a store comes here first
  *     MISSING            nothing               nothing: vm_run returns MISSING_PAGE
  *
- * Stores are visible to the very next fetch. A store into a CODE page forgets what the block hook knew of the blocks
- * there and marks the page STALE: the hook sees an unknown block before its first instruction runs and has the page's
- * translations dropped. A store into a DECODED page forgets just the entries that it overlaps.
+ * Stores are visible to the very next fetch. The engine never does a store into a CODE page itself. One that changes
+ * translated code marks the page STALE, and the page's translations are dropped before the engine runs again. A store
+ * into a DECODED page forgets just the entries that it overlaps.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -48,11 +48,12 @@ int door_create(vm_t *vm)
     in->write_epoch = calloc(in->pages, sizeof *in->write_epoch);
     in->code_stores = calloc(in->pages, 1);
     in->decoded = calloc(in->pages, sizeof *in->decoded);
+    in->stale = calloc(in->pages, sizeof *in->stale);
     in->stepped = calloc(in->pages, sizeof *in->stepped);
     in->tlb_epoch = 1;
     in->ram_fast_limit = vm->ram_size - 7;
     return in->rom && in->page_flags && in->dirty && in->code_chunks && in->write_epoch && in->code_stores
-                   && in->decoded && in->stepped ? 0 : -1;
+                   && in->decoded && in->stale && in->stepped ? 0 : -1;
 }
 
 void door_destroy(vm_t *vm)
@@ -71,6 +72,7 @@ void door_destroy(vm_t *vm)
     free(in->code_chunks);
     free(in->write_epoch);
     free(in->code_stores);
+    free(in->stale);
     free(in->stepped);
     free(in->decoded);
 }
@@ -91,12 +93,13 @@ static void forget_insn(decoded_page *decoded, uint64_t first, uint64_t last)
     decoded->version++;
 }
 
-static void make_stale(vm_t *vm, uint64_t page)
+void door_make_stale(vm_t *vm, uint64_t page)
 {
-    uint8_t *flags = &vm->in->page_flags[page];
+    struct vm_internal *in = vm->in;
+    uint8_t *flags = &in->page_flags[page];
     if ((*flags & (PAGE_CODE | PAGE_STALE)) == PAGE_CODE) {
         *flags |= PAGE_STALE;
-        engine_forget_blocks(vm, page); /* the hook keeps no block of a stale page, so once is enough */
+        in->stale[in->stale_count++] = (uint32_t)page;
     }
 }
 
@@ -114,9 +117,9 @@ void door_code_store(vm_t *vm, uint64_t offset, uint32_t length)
     if (in->page_flags[page] & PAGE_DECODED)
         forget_insn(in->decoded[page], at >= 2 ? (at - 2) >> 1 : 0, (at + length - 1) >> 1);
     if (chunks & touched)
-        make_stale(vm, page);
+        door_make_stale(vm, page);
     if (at < 2 && page > 0) {
-        make_stale(vm, page - 1);
+        door_make_stale(vm, page - 1);
         if (in->page_flags[page - 1] & PAGE_DECODED)
             forget_insn(in->decoded[page - 1], 2047, 2047);
     }
@@ -270,7 +273,7 @@ uint8_t *vm_rom(vm_t *vm, size_t *length)
 
 void vm_host_replaced(vm_t *vm, uint64_t page)
 {
-    make_stale(vm, page);
+    door_make_stale(vm, page);
     door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
 }
 

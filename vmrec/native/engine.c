@@ -5,10 +5,12 @@
  * The engine gets the hart's registers, runs translated blocks, and gives them back. It never sees a CSR instruction,
  * a trap, an interrupt or a device: those end its run, and the stepper does them. What makes that exact:
  *
- *  - UC_HOOK_BLOCK runs before the first instruction of every block. It adds the block's instruction count to the
- *    position, and stops there if the block would pass the target, holds an instruction that needs the stepper, or
- *    was translated from bytes that have changed since. A stop from this hook leaves the pc at the block's start
- *    (stops from memory hooks execute the instruction twice, so there are none).
+ *  - UC_HOOK_BLOCK runs before the first instruction of every block. It counts the block's instructions, and stops
+ *    there if the block would pass the target or holds an instruction that needs the stepper. A stop from this hook
+ *    leaves the pc at the block's start (stops from memory hooks execute the instruction twice, so there are none).
+ *    Short blocks come here once: inline_x86.c then has them count by themselves, down to where a slice ends.
+ *  - Translations of bytes that have changed are dropped before the engine is entered. Nothing changes them while it
+ *    runs: it has no page both for storing and for executing.
  *  - The engine runs with UC_TLB_VIRTUAL: our fill callback is asked before it first touches a page. A refusal ends
  *    the run with the pc exactly at the instruction, and nothing of it done.
  *  - Exceptions inside the engine (a misaligned jump, an instruction it does not know) reach UC_HOOK_INTR with
@@ -34,6 +36,8 @@
 #include "internal.h"
 #include "isa_table.h"
 
+#define SLICE (1u << 16) /* steps between two looks at the attention flag; no block is longer */
+
 static struct {
     uc_err (*emu_start)(uc_engine *, uint64_t, uint64_t, uint64_t, size_t);
     uc_err (*emu_stop)(uc_engine *);
@@ -47,6 +51,7 @@ static struct {
     uc_err (*reg_read)(uc_engine *, int, void *);
     uc_err (*reg_write)(uc_engine *, int, const void *);
     uc_err (*mem_map_ptr)(uc_engine *, uint64_t, uint64_t, uint32_t, void *);
+    void *exit_check_32, *exit_check_64;
 } api;
 
 /* The header's uc_ctl_* macros call `uc_ctl`. */
@@ -66,6 +71,8 @@ void vm_set_api(const engine_api *from)
     memcpy(&api.reg_read, &from->reg_read, sizeof(void *));
     memcpy(&api.reg_write, &from->reg_write, sizeof(void *));
     memcpy(&api.mem_map_ptr, &from->mem_map_ptr, sizeof(void *));
+    api.exit_check_32 = from->exit_check_32;
+    api.exit_check_64 = from->exit_check_64;
 }
 
 /* --- blocks ------------------------------------------------------------------------------------------------- */
@@ -132,36 +139,45 @@ static void stop(vm_t *vm, enum engine_stop why)
     api.emu_stop(vm->in->uc);
 }
 
-/* A block that is new, changed, not for the engine, or would pass the target. */
-static __attribute__((noinline)) void on_block_slow(vm_t *vm, uint64_t pc, uint32_t size)
+/* The next steps that need no decision: they end at the target, or earlier to look at the attention flag. */
+static void begin_slice(struct vm_internal *in, uint64_t position)
+{
+    uint64_t steps = in->engine_target - position;
+    in->left = steps < SLICE ? (uint32_t)steps : SLICE;
+    in->slice_end = position + in->left;
+}
+
+/* May a block of `count` instructions run now, though the slice ends inside it? If not, stops before it. */
+static int next_slice(struct vm_internal *in, uint32_t count)
+{
+    uint64_t position = in->slice_end - in->left;
+    if (in->vm->attention || count > in->engine_target - position) {
+        stop(in->vm, ENGINE_AT_BLOCK);
+        return 0;
+    }
+    begin_slice(in, position);
+    return 1;
+}
+
+/* A block that is new, not for the engine, or would pass the end of the slice: may it run? */
+static __attribute__((noinline)) int on_block_slow(vm_t *vm, uint64_t pc, uint32_t size)
 {
     struct vm_internal *in = vm->in;
     block_info *block = block_slot(in, pc);
     uint64_t offset = pc - RAM_BASE;
     if (in->in_scratch)
-        return;
+        return 0;
     if (offset >= vm->ram_size || size == 0 || size > vm->ram_size - offset) {
         stop(vm, ENGINE_AT_BLOCK);
-        return;
+        return 0;
     }
     if (block->pc != pc || block->size != size) {
-        uint64_t page = offset >> PAGE_SHIFT, last = (offset + size - 1) >> PAGE_SHIFT;
-        if ((in->page_flags[page] | in->page_flags[last]) & PAGE_STALE) {
-            in->stale_page = page;
-            stop(vm, ENGINE_STALE);
-            return;
-        }
         block->pc = pc;
         block->size = size;
         block->count = (uint32_t)count_instructions(vm, pc, pc + size, 1);
         mark_code(vm, pc, size);
     }
-    if (vm->attention || in->engine_position + block->count > in->engine_target) {
-        stop(vm, ENGINE_AT_BLOCK);
-        return;
-    }
-    in->block = block;
-    in->engine_position += block->count;
+    return block->count <= in->left || next_slice(in, block->count);
 }
 
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
@@ -169,24 +185,34 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
     struct vm_internal *in = user;
     block_info *block = block_slot(in, pc);
     (void)uc;
-    uint64_t next = in->engine_position + block->count;
-    if (LIKELY(block->pc == pc && block->size == size && next <= in->engine_target)) {
-        in->block = block;
-        in->engine_position = next;
-        return;
-    }
-    on_block_slow(in->vm, pc, size);
+    if (UNLIKELY(block->pc != pc || block->size != size || block->count > in->left))
+        if (!on_block_slow(in->vm, pc, size))
+            return;
+    in->block = block;
+    in->tag = 0;
+    in->left -= block->count;
+    if (in->inlining && block->count <= INLINE_COUNT_MAX)
+        inline_count(in, __builtin_return_address(0), pc, size, block->count);
 }
 
-/*
- * Makes vm_run return soon, from any thread or signal handler. While the engine runs, its next block passes the
- * target 0; otherwise the flag is seen before the engine is entered.
- */
+/* A rewritten head has counted its block, and it passes the end of the slice. */
+static void on_countdown_over(struct vm_internal *in)
+{
+    uint32_t count = in->tag & INLINE_COUNT_MAX;
+    in->left += count;
+    if (next_slice(in, count))
+        in->left -= count;
+}
+
+/* Makes vm_run return soon, from any thread or signal handler: the flag is looked at once in a slice. */
 void vm_set_attention(vm_t *vm)
 {
     vm->attention = 1;
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    vm->in->engine_target = 0;
+}
+
+void vm_count_by_calls(vm_t *vm)
+{
+    vm->in->inlining = INLINE_OFF;
 }
 
 static void on_exception(uc_engine *uc, uint32_t number, void *user)
@@ -350,9 +376,23 @@ static void take_registers(vm_t *vm)
 
 /* --- running ------------------------------------------------------------------------------------------------- */
 
-static uint64_t instructions_before(vm_t *vm, uint64_t pc)
+/* The block that the engine has begun last; its count is 0 if there is none. */
+static block_info running_block(const struct vm_internal *in)
 {
-    return vm->in->block->count ? count_instructions(vm, vm->in->block->pc, pc, 0) : 0;
+    if (!in->tag)
+        return *in->block;
+    return (block_info){.pc = inline_pc(in->tag), .count = in->tag & INLINE_COUNT_MAX};
+}
+
+/* Drops the translations of code that has changed since the engine ran last. */
+static void drop_stale(vm_t *vm)
+{
+    struct vm_internal *in = vm->in;
+    for (size_t i = 0; i < in->stale_count; i++)
+        if (in->page_flags[in->stale[i]] & PAGE_STALE)
+            drop_page(vm, in->stale[i]);
+    in->tlb_flush_needed |= in->stale_count > 0;
+    in->stale_count = 0;
 }
 
 static void give_up(vm_t *vm, const char *sentence)
@@ -368,46 +408,40 @@ void engine_run(vm_t *vm, uint64_t target)
     uint64_t offset = vm->hart.pc - RAM_BASE;
     if (offset >= vm->ram_size || (in->page_flags[offset >> PAGE_SHIFT] & PAGE_STEPPED))
         return;
+    if (vm->attention)
+        return;
+    drop_stale(vm);
     if (in->tlb_flush_needed)
         engine_flush_tlb(vm);
     in->stop = ENGINE_NONE;
     in->refused_fetch = 0;
     in->blocks = in->block_tables[float_on(vm)];
     in->block = &nothing;
-    in->engine_position = vm->time.position;
+    in->tag = 0;
     in->engine_target = target;
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    if (vm->attention)
-        return;
+    begin_slice(in, vm->time.position);
     give_registers(vm, vm->hart.pc);
     uc_err error = api.emu_start(in->uc, vm->hart.pc, 0, 0, 0);
     take_registers(vm);
-    uint64_t pc = get(in, in->at_pc), start = in->engine_position - in->block->count;
-    uint64_t position = in->engine_position;
+    block_info block = running_block(in);
+    uint64_t pc = get(in, in->at_pc), position = in->slice_end - in->left;
+    int inside = 0; /* the engine left before an instruction of the block, which is counted whole */
     if (in->stop == ENGINE_TRAP) {
         pc = vm->xlen == 32 ? (uint32_t)(pc - 4) : pc - 4;
-        position = start + instructions_before(vm, pc);
+        inside = 1;
     } else if (error == UC_ERR_EXCEPTION && in->stop == ENGINE_NONE) {
-        if (!in->refused_fetch)
-            position = start + instructions_before(vm, pc);
+        inside = !in->refused_fetch;
     } else if (error == UC_ERR_INSN_INVALID && in->stop == ENGINE_NONE) {
-        position = start + instructions_before(vm, pc);
-    } else if (in->uncounted && in->stop == ENGINE_NONE) {
-        position = start;
-    } else if (in->stop != ENGINE_AT_BLOCK && in->stop != ENGINE_STALE) {
+        inside = 1;
+    } else if (!in->uncounted && in->stop != ENGINE_AT_BLOCK) {
         give_up(vm, "the engine came back without saying why");
     }
+    if (inside && block.count)
+        position += count_instructions(vm, block.pc, pc, 0) - block.count;
     vm->hart.pc = pc;
     vm->engine_entries++;
     vm->engine_steps += position - vm->time.position;
     vm->time.position = position;
-    if (in->stop == ENGINE_STALE) {
-        uint64_t last = in->stale_page + 1 < in->pages ? in->stale_page + 1 : in->stale_page;
-        if (in->page_flags[last] & PAGE_STALE)
-            drop_page(vm, last);
-        drop_page(vm, in->stale_page);
-        engine_flush_tlb(vm);
-    }
 }
 
 static int same_slot(const uint8_t *slot, uint32_t word)
@@ -491,6 +525,10 @@ const char *engine_create(vm_t *vm, void *uc)
     in->vm = vm;
     in->uc = uc;
     in->word_bytes = vm->xlen / 8;
+    in->hook = (void *)on_block;
+    in->countdown_over = on_countdown_over;
+    in->exit_check = vm->xlen == 32 ? api.exit_check_32 : api.exit_check_64;
+    in->inlining = in->exit_check ? INLINE_WANTED : INLINE_OFF;
     for (int table = 0; table < 2; table++)
         in->block_tables[table] = calloc(BLOCK_SLOTS, sizeof *in->blocks);
     in->blocks = in->block_tables[0];

@@ -50,7 +50,7 @@ enum cause {
 /* Page flags of door.c. A store may go straight to RAM if the flags are exactly PAGE_DIRTY. */
 #define PAGE_DIRTY 0x01   /* stored to since the last vm_take_dirty */
 #define PAGE_CODE 0x02    /* the engine may hold translations of it; the engine may not store to it */
-#define PAGE_STALE 0x04   /* some of those translations are out of date: drop them before they run */
+#define PAGE_STALE 0x04   /* some of those translations are out of date: it is in `stale` */
 #define PAGE_STEPPED 0x08 /* its code is run by the stepper only: it is stored to too often */
 #define PAGE_DECODED 0x10 /* the stepper holds decoded instructions of it */
 #define PAGE_WATCHED 0x20 /* every store is looked at: it holds tohost, or a range of points.c */
@@ -91,7 +91,15 @@ typedef struct {
 } buffer_t;
 
 /* How the engine came back. */
-enum engine_stop { ENGINE_NONE, ENGINE_AT_BLOCK, ENGINE_STALE, ENGINE_TRAP };
+enum engine_stop { ENGINE_NONE, ENGINE_AT_BLOCK, ENGINE_TRAP };
+
+/* Is a block's head rewritten, so that it counts without a call? See inline_x86.c. */
+enum inlining { INLINE_OFF, INLINE_WANTED, INLINE_PROVED };
+
+/* Blocks that can be: their address and count are to fit into 32 bits, the tag. */
+#define INLINE_COUNT_BITS 5
+#define INLINE_COUNT_MAX ((1u << INLINE_COUNT_BITS) - 1)
+#define INLINE_RAM_MAX (1ull << (32 - INLINE_COUNT_BITS + 1))
 
 /* vm_run returns CAPTURE_FULL at these numbers of rows; the arrays are larger by what one stepper run can add. */
 #define ROWS_BLOCKS (1u << 16)
@@ -139,12 +147,16 @@ typedef struct {
 } points_t;
 
 struct vm_internal {
-    /* What the block hook touches for every block, in one cache line. */
-    vm_t *vm;
+    /* What is touched for every block, in one cache line. The engine's position is slice_end - left. */
+    uint32_t left;      /* steps that may be done before something has to be decided */
+    uint32_t tag;       /* the block being executed, if its head was rewritten; else 0, and it is `block` */
+    void (*countdown_over)(struct vm_internal *in); /* what a rewritten head calls */
+    block_info *block;
     block_info *blocks; /* the table in use: one of block_tables */
-    block_info *block;  /* the block being executed */
-    uint64_t engine_position;
-    volatile uint64_t engine_target; /* set to 0 from any thread by vm_set_attention */
+    uint64_t slice_end;
+    uint64_t engine_target;
+    vm_t *vm;
+    int inlining;       /* enum inlining */
 
     void *uc;
     int uncounted;
@@ -153,6 +165,8 @@ struct vm_internal {
     uint64_t pages, ram_fast_limit; /* fast loads need offset < limit */
     uint32_t *dirty;
     size_t dirty_count;
+    uint32_t *stale;        /* pages whose translations are to be dropped before the engine runs again */
+    size_t stale_count;
     uint32_t *stepped;      /* pages that the engine gave up since the last vm_take_dirty */
     size_t stepped_count;
     uint64_t missing;       /* number of missing pages */
@@ -171,7 +185,7 @@ struct vm_internal {
     block_info *block_tables[2]; /* with mstatus.FS off, on */
     enum engine_stop stop;
     int refused_fetch, in_scratch, dropping;
-    uint64_t stale_page;
+    void *hook, *exit_check; /* addresses that a call of the block hook holds: see inline_x86.c */
 
     /* loop */
     uint64_t deadline;     /* position at which a timer line rises, NEVER if none */
@@ -191,6 +205,8 @@ struct vm_internal {
 int door_create(vm_t *vm);
 void door_destroy(vm_t *vm);
 void door_mark_dirty(vm_t *vm, uint64_t page);
+/* What the engine knows of the code in a page does not hold any more, and is dropped before it runs again. */
+void door_make_stale(vm_t *vm, uint64_t page);
 /* A store of `length` bytes at RAM offset is about to change code that somebody may hold. */
 void door_code_store(vm_t *vm, uint64_t offset, uint32_t length);
 decoded_page *door_new_decoded(void); /* with nothing decoded in it */
@@ -242,6 +258,17 @@ int engine_float(vm_t *vm, uint32_t word); /* 0 done, -1 the instruction is ille
 void engine_flush_tlb(vm_t *vm);
 void engine_give_up_page(vm_t *vm, uint64_t page);
 void engine_forget_blocks(vm_t *vm, uint64_t page);
+
+/* inline_x86.c */
+void inline_count(struct vm_internal *in, void *back, uint64_t pc, uint32_t size, uint32_t count);
+static inline uint32_t inline_tag(uint64_t pc, uint32_t count)
+{
+    return (uint32_t)((pc - RAM_BASE) >> 1) << INLINE_COUNT_BITS | count;
+}
+static inline uint64_t inline_pc(uint32_t tag)
+{
+    return RAM_BASE + ((uint64_t)(tag >> INLINE_COUNT_BITS) << 1);
+}
 
 /* loop.c */
 void loop_update_deadline(vm_t *vm);

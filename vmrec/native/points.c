@@ -118,16 +118,22 @@ void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint6
                              .before = before});
 }
 
-/* Whoever holds the instruction at `pc` in his own form must look at it again. */
-static void forget_instruction(vm_t *vm, uint64_t pc)
+/*
+ * Whoever holds the instruction at `pc` in his own form must look at it again. Translated blocks without a point need
+ * not come to the block hook any more, so a new point has them dropped; those with one do, and are just looked at again.
+ */
+static void forget_instruction(vm_t *vm, uint64_t pc, int on)
 {
     struct vm_internal *in = vm->in;
     uint64_t offset = pc - RAM_BASE, page = offset >> PAGE_SHIFT;
     decoded_page *decoded = NULL;
     if (offset < vm->ram_size) {
-        engine_forget_blocks(vm, page);
-        if (page > 0)
-            engine_forget_blocks(vm, page - 1); /* a block may have begun there */
+        uint64_t first = page > 0 ? page - 1 : page; /* a block may have begun there */
+        for (uint64_t i = first; i <= page; i++)
+            if (on)
+                door_make_stale(vm, i);
+            else
+                engine_forget_blocks(vm, i);
         if (in->page_flags[page] & PAGE_DECODED)
             decoded = in->decoded[page];
     } else if (pc - ROM_BASE < ROM_SIZE) {
@@ -163,7 +169,7 @@ static void set_all(vm_t *vm, int on)
 {
     points_t *points = &vm->in->points;
     for (size_t i = 0; i < points->break_count; i++)
-        forget_instruction(vm, points->breaks[i]);
+        forget_instruction(vm, points->breaks[i], on);
     points->load_watched = 0;
     for (size_t i = 0; i < points->range_count; i++) {
         mark_pages(vm, &points->ranges[i], on);

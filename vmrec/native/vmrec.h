@@ -12,6 +12,7 @@
  *        ▼                                     │
  *     loop.c     enter, run until an exit, handle it, enter again; interrupts, deadlines, waiting
  *        ├── engine.c   Unicorn: fast, plain instructions only; the block hook counts
+ *        │      └── inline_x86.c  counting without a call, where the host allows it
  *        └── stepper.c  a pre-decoding interpreter: everything that needs a close look
  *               │
  *            door.c     the one door to RAM: page rights, dirty pages, missing pages, code pages
@@ -156,6 +157,7 @@ typedef struct vm {
     uint64_t interrupts;
     uint64_t mmio_accesses;
     uint64_t code_drops;
+    uint64_t inlined_blocks; /* translations that count without a call: inline_x86.c */
     uint64_t last_interrupt; /* number of the interrupt that was entered last */
     uint64_t inflow; /* hash of all that reached the hart from outside it and RAM: registers.c */
 
@@ -166,6 +168,8 @@ typedef struct vm {
 typedef struct {
     void *emu_start, *emu_stop, *hook_add, *ctl, *context_alloc, *context_save, *context_restore, *context_free;
     void *context_size, *reg_read, *reg_write, *mem_map_ptr;
+    /* What translations call, per XLEN. NULL if the library does not tell: blocks are then counted by calls. */
+    void *exit_check_32, *exit_check_64;
 } engine_api;
 
 void vm_set_api(const engine_api *api);
@@ -173,6 +177,8 @@ void vm_set_api(const engine_api *api);
 /* `uc` is an open engine that belongs to the caller and outlives the machine. NULL (and *error set) on failure. */
 vm_t *vm_create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const char **error);
 void vm_destroy(vm_t *vm);
+/* Before the first run: count every block by a call. The results are the same. */
+void vm_count_by_calls(vm_t *vm);
 void vm_reset(vm_t *vm, uint64_t entry);
 /* To be called after state was written from outside: lines, deadlines and caches follow it. */
 void vm_state_changed(vm_t *vm);

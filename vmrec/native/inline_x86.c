@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Counting without a call: the head of a translated block, rewritten in place.
+ *
+ * The engine calls the block hook (engine.c) from the first instructions of every translation. A call per block costs
+ * a third of the speed of a short loop, whatever the hook does. So when the hook is called for the first time by a
+ * translation, and the bytes around its return address are exactly those that the engine emits for such a call, the
+ * hook replaces them by a countdown that calls only when it runs out:
+ *
+ *     what the engine wrote                          what stands there afterwards
+ *     ------------------------------------------     ------------------------------------------
+ *     load  uc, %rdi                                 load  in, %rdi
+ *     mov   $pc, %esi                                movl  $tag, TAG(%rdi)
+ *     mov   $size, %edx                              subl  $count, LEFT(%rdi)
+ *     load  in, %rcx                                 jb    1f
+ *                                                    jmp   2f
+ *     call  on_block                             1:  call  *COUNTDOWN_OVER(%rdi)
+ *     load  uc, %rdi          ◀── return address     (these three stay as they are)
+ *     xor   %esi, %esi
+ *     call  helper_check_exit_request
+ *     ...                                        2:  ...
+ *
+ * `load` is one of the three ways in which the engine loads an address: mov of 32 bits, lea from %rip, mov of 64 bits.
+ * Its calls are direct, or through a constant if the function is far away.
+ *
+ * Why this is exact. `tag` names the block that runs now, its address and its count, for whoever has to find the
+ * position of a fault in its middle. `left` is the number of steps up to which nothing needs to be decided; a block
+ * that would pass it calls, and engine.c decides as the hook would. The check behind the call can be jumped over:
+ * only a stop from inside the call makes it do something. %rdi, the flags and the other registers of a call are free:
+ * they do not live across the calls that stood here.
+ *
+ * Why this is safe. Nothing is written before all bytes have been compared with the expected ones, with our own
+ * addresses and the block's own pc and size among them, and before the kernel has confirmed that the buffer can be
+ * written. The writer is the thread that runs the code, inside a call made from it, and where it returns to is not
+ * touched. A head is never written to again: a block whose code or meaning changes has its translation dropped by the
+ * engine, and what the engine translates anew begins with a call again. The first head that looks different (another
+ * build of the engine, another host) ends all rewriting in this machine: equal results, and slower.
+ */
+#include <stddef.h>
+#include <unistd.h>
+
+#include "internal.h"
+
+#if defined(__x86_64__) && !defined(_WIN32)
+
+#define RCX 1u
+#define RDI 7u
+#define LOAD_MAX 10u
+#define HEAD_MAX (2 * LOAD_MAX + 2 * 5 + 6)
+
+_Static_assert(offsetof(struct vm_internal, left) < 128 && offsetof(struct vm_internal, tag) < 128
+                   && offsetof(struct vm_internal, countdown_over) < 128,
+               "a rewritten head reaches them with one byte of offset");
+
+static uint8_t *put32(uint8_t *out, uint8_t opcode, uint32_t value)
+{
+    *out++ = opcode;
+    memcpy(out, &value, 4);
+    return out + 4;
+}
+
+/* The instruction that loads `value` into a register, as the engine emits it at address `at`. Returns its length. */
+static uint32_t load(uint8_t *out, const uint8_t *at, uint32_t reg, uint64_t value)
+{
+    int64_t distance = (int64_t)(value - ((uintptr_t)at + 7));
+    if (value <= UINT32_MAX) {
+        put32(out, (uint8_t)(0xb8 | reg), (uint32_t)value);
+        return 5;
+    }
+    out[0] = 0x48;
+    if (distance == (int32_t)distance) {
+        out[1] = 0x8d;
+        put32(out + 2, (uint8_t)(reg << 3 | 5), (uint32_t)distance);
+        return 7;
+    }
+    out[1] = (uint8_t)(0xb8 | reg);
+    memcpy(out + 2, &value, 8);
+    return LOAD_MAX;
+}
+
+/* Length of that instruction if it stands right before `end`, else 0. */
+static uint32_t load_before(const uint8_t *end, uint32_t reg, uint64_t value)
+{
+    static const uint32_t lengths[] = {5, 7, LOAD_MAX};
+    uint8_t expected[LOAD_MAX];
+    for (int i = 0; i < 3; i++)
+        if (load(expected, end - lengths[i], reg, value) == lengths[i] && !memcmp(end - lengths[i], expected, lengths[i]))
+            return lengths[i];
+    return 0;
+}
+
+/* Length of a call of `function` whose last byte is before `end`, as the engine emits it. */
+static uint32_t call_length(const uint8_t *end, const void *function)
+{
+    int64_t distance = (int64_t)((uintptr_t)function - (uintptr_t)end);
+    return distance == (int32_t)distance ? 5 : 6;
+}
+
+/* Does that call stand there? A far one goes through a constant that the engine put behind the translation. */
+static int is_call(const uint8_t *end, const void *function)
+{
+    int32_t distance;
+    memcpy(&distance, end - 4, 4);
+    if (call_length(end, function) == 5)
+        return end[-5] == 0xe8 && end + distance == function;
+    return end[-6] == 0xff && end[-5] == 0x15 && !memcmp(end + distance, &function, 8);
+}
+
+/* Where the head begins whose call returns to `back`, and where it ends; NULL if it is not what the engine emits. */
+static uint8_t *find_head(const struct vm_internal *in, uint8_t *back, uint64_t pc, uint32_t size, uint8_t **end)
+{
+    uint8_t expected[LOAD_MAX], *at = back - call_length(back, in->hook);
+    uint32_t length = load_before(at, RCX, (uintptr_t)in);
+    at -= length + 10;
+    put32(put32(expected, 0xbe, (uint32_t)pc), 0xba, size);
+    if (!length || memcmp(at, expected, 10) || !(length = load_before(at, RDI, (uintptr_t)in->uc)))
+        return NULL;
+    at -= length;
+    length = load(expected, back, RDI, (uintptr_t)in->uc);
+    if (memcmp(back, expected, length) || back[length] != 0x33 || back[length + 1] != 0xf6)
+        return NULL;
+    *end = back + length + 2 + 5;
+    *end = back + length + 2 + call_length(*end, in->exit_check);
+    return is_call(back, in->hook) && is_call(*end, in->exit_check) ? at : NULL;
+}
+
+/* Asks the kernel, which answers with an error where a store would be a signal: the bytes are read over themselves. */
+static int is_writable(uint8_t *at, size_t length)
+{
+    int ends[2], good;
+    if (pipe(ends))
+        return 0;
+    good = write(ends[1], at, length) == (ssize_t)length && read(ends[0], at, length) == (ssize_t)length;
+    close(ends[0]);
+    close(ends[1]);
+    return good;
+}
+
+static int rewrite(struct vm_internal *in, uint8_t *back, uint64_t pc, uint32_t size, uint32_t count)
+{
+    uint8_t head[HEAD_MAX], *end, *begin = find_head(in, back, pc, size, &end);
+    if (!begin || (in->inlining == INLINE_WANTED && !is_writable(begin, (size_t)(back - begin))))
+        return 0;
+    uint8_t *out = head + load(head, begin, RDI, (uintptr_t)in), *call = head + (back - begin) - 3;
+    if (call - out < 7 + 4 + 2 + 2) /* a lea that reached `in` from where it stood may not reach it from `begin` */
+        return 0;
+    *out++ = 0xc7;
+    *out++ = 0x40 | RDI;
+    out = put32(out, (uint8_t)offsetof(struct vm_internal, tag), inline_tag(pc, count));
+    *out++ = 0x83;
+    *out++ = 0x40 | 5 << 3 | RDI;
+    *out++ = (uint8_t)offsetof(struct vm_internal, left);
+    *out++ = (uint8_t)count;
+    *out++ = 0x72;
+    *out = (uint8_t)(call - (out + 1));
+    out++;
+    *out++ = 0xeb;
+    *out = (uint8_t)(end - (begin + (out + 1 - head)));
+    out++;
+    memset(out, 0x90, (size_t)(call - out));
+    call[0] = 0xff;
+    call[1] = 0x40 | 2 << 3 | RDI;
+    call[2] = (uint8_t)offsetof(struct vm_internal, countdown_over);
+    memcpy(begin, head, (size_t)(back - begin));
+    return 1;
+}
+
+/* The hook was called for a block that may run, and returns to `back` in its translation. */
+void inline_count(struct vm_internal *in, void *back, uint64_t pc, uint32_t size, uint32_t count)
+{
+    if (pc - RAM_BASE >= INLINE_RAM_MAX)
+        return;
+    if (rewrite(in, back, pc, size, count)) {
+        in->inlining = INLINE_PROVED;
+        in->vm->inlined_blocks++;
+    } else {
+        in->inlining = INLINE_OFF;
+    }
+}
+
+#else
+
+void inline_count(struct vm_internal *in, void *back, uint64_t pc, uint32_t size, uint32_t count)
+{
+    (void)back, (void)pc, (void)size, (void)count;
+    in->inlining = INLINE_OFF;
+}
+
+#endif
