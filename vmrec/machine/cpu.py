@@ -45,15 +45,21 @@ def open_core() -> tuple[Any, Any]:
             f"unicorn {unicorn.__version__} is installed, vmrec needs exactly 2.1.4 (recordings depend on its "
             "behaviour): pip install unicorn==2.1.4"
         )
+    lib.vm_set_api(_addresses(ffi, uclib))
+    return lib, ffi
+
+
+def _addresses(ffi: Any, uclib: Any) -> Any:
+    """Where the engine's functions are, as the native core takes them."""
     api = ffi.new("engine_api *")
     for name in _FUNCTIONS:
         address = ctypes.cast(getattr(uclib, f"uc_{name}"), ctypes.c_void_p).value
         setattr(api, name, ffi.cast("void *", address))
     for xlen in (32, 64):  # not part of unicorn's interface: absent where its library hides what it does not promise
         check = getattr(uclib, f"helper_check_exit_request_riscv{xlen}", None)
-        setattr(api, f"exit_check_{xlen}", ffi.cast("void *", ctypes.cast(check, ctypes.c_void_p).value or 0))
-    lib.vm_set_api(api)
-    return lib, ffi
+        if check is not None:
+            setattr(api, f"exit_check_{xlen}", ffi.cast("void *", ctypes.cast(check, ctypes.c_void_p).value))
+    return api
 
 
 def open_engine(xlen: int) -> tuple[Any, Any]:

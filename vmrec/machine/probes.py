@@ -77,12 +77,17 @@ PROBES = (
 )
 
 
-def _machine(probe: Probe, engine: Engine) -> Machine:
+#: addi x7, x7, 1 · j to it: short blocks, over and over.
+_LOOP = Probe("counting", "rv64gc", (0x00138393, 0xFFDFF06F), 10_001, 7, 5001)
+
+
+def _machine(probe: Probe, engine: Engine, *, inline: bool = True) -> Machine:
     data = b"".join(word.to_bytes(4, "little") for word in probe.words)
     config = MachineConfig(isa=probe.isa, ram_size=RAM_SIZE_MIN)
     segment = Segment(RAM_BASE, data, len(data), 7, 0)
     xlen = config.profile.xlen
-    machine = Machine(config, Guest("probe", "probe", b"", bytes(32), xlen, RAM_BASE, (segment,), probe.isa, None))
+    guest = Guest("probe", "probe", b"", bytes(32), xlen, RAM_BASE, (segment,), probe.isa, None)
+    machine = Machine(config, guest, inline=inline)
     state = machine.state()
     state["hart"]["pc"] = RAM_BASE
     if "F" in config.profile.extensions:
@@ -104,3 +109,14 @@ def probes() -> Iterator[tuple[str, bool, str]]:
                 yield probe.name, False, f"{probe.isa}: the engine and the stepper reach different states"
             else:
                 yield probe.name, True, probe.isa
+    yield _counting()
+
+
+def _counting() -> tuple[str, bool, str]:
+    """Both ways to count blocks are good, if they count the same."""
+    with _machine(_LOOP, "engine") as inline, _machine(_LOOP, "engine", inline=False) as called:
+        if inline.regs[7] != _LOOP.value or inline.digest() != called.digest():
+            return "how blocks are counted", False, "counting without a call leads to another state"
+        if inline.statistics["inlined_blocks"]:
+            return "how blocks are counted", True, "short ones in place, without a call"
+        return "how blocks are counted", True, "by a call for each: right, but slower; this host allows nothing else"
