@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from command_line import Inside, finished, recorded_up_to, started
 from recordings import record
 
+from vmrec.events import EVENT_KINDS
 from vmrec.replay.player import Player
 from vmrec.trace.reader import TraceReader
 from vmrec.trace.recovery import DamageKind, verify_chain
@@ -90,6 +93,34 @@ def test_entropy_goes_on_where_it_was(place: Path, run: Inside) -> None:
     run("diff", "other", "other-on")
     run("fork", "other-on", "--at", 8_000, "-o", "further.vmrec")
     run("diff", "other", "further")
+
+
+@pytest.mark.parametrize("options", [[], ["--clock", "host"]], ids=["virtual", "host"])
+def test_what_was_typed_is_kept_with_its_waits(options: list[str], place: Path, run: Inside) -> None:
+    """A live recording holds how long the guest waited, or the host's clock; both are given again."""
+    with started(
+        "record", "echo", "--input", "-", "-o", "live.vmrec", *options, cwd=place, stdin=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        shown = b""
+        for typed in (b"one\n", b"two\n", b"quit\n"):
+            while not shown.endswith(b"> "):
+                shown += os.read(process.stdout.fileno(), 4096)
+            shown = b""
+            process.stdin.write(typed)
+            process.stdin.flush()
+        assert finished(process).status == 0
+    with TraceReader("live.vmrec") as trace:
+        events = [record for record in trace.records() if record.kind in EVENT_KINDS]
+        last = trace.last_position
+    kinds = {event.kind for event in events}
+    assert kinds == ({"input", "clock"} if options else {"input", "idle"})
+
+    for position in sorted({0, *(event.position for event in events), last // 2, last - 1}):
+        run("fork", "live", "--at", position, "--keep-input", "-o", "kept.vmrec", "--force")
+        run("diff", "live", "kept")
+        assert run.json("verify", "kept")["good"] is True
 
 
 def test_where_a_parent_is_looked_for(place: Path, run: Inside, monkeypatch: pytest.MonkeyPatch) -> None:

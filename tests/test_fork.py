@@ -37,6 +37,7 @@ from vmrec.trace.recovery import repair, verify_chain
 from vmrec.trace.tracefile import TraceFile
 from vmrec.trace.writer import TraceWriter
 
+TRACES = Path(__file__).resolve().parent.parent / "traces"
 ECHO = ((300, b"hello\n"), (900, b"wor"), (901, b"ld\n"), (1_700, b"quit\n"))
 
 
@@ -551,3 +552,29 @@ def test_pokes_as_people_write_them(parents: Callable[[str], Recorded]) -> None:
             Poke(100, counter, b"\1\0"), Poke(100, counter + 2, b"\xff"), Poke(100, counter, b"\0"),
             SetRegister(100, "a0", 16), SetRegister(100, "pc", start), SetRegister(100, "mepc", 0x8000_0000),
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutilated_families_never_lie(seed: int, tmp_path: Path) -> None:
+    """Whatever is wrong with the child or its parent is an error of the trace, or the file was not needed there."""
+    child, parent = ((TRACES / f"{name}.vmrec").read_bytes() for name in ("echo-fork-inputs", "echo-inputs"))
+    with TraceReader(TRACES / "echo-fork-inputs.vmrec") as trace:
+        whole = list(trace.records())
+    rng = random.Random(seed)
+    refused = 0
+    for _ in range(40):
+        files = [bytearray(child), bytearray(parent)]
+        victim = files[rng.randrange(2)]
+        if rng.randrange(3):
+            victim[rng.randrange(len(victim))] ^= 1 << rng.randrange(8)
+        else:
+            del victim[rng.randrange(len(victim)) :]
+        (tmp_path / "child.vmrec").write_bytes(files[0])
+        (tmp_path / "echo-inputs.vmrec").write_bytes(files[1])
+        try:
+            with TraceReader(tmp_path / "child.vmrec") as trace, Player(trace) as player:
+                assert player.run() is None
+                assert list(trace.records()) == whole[: len(list(trace.records()))]
+        except TraceError:
+            refused += 1
+    assert refused > 20

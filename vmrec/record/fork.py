@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from vmrec.errors import PositionError, TraceError, UsageError
-from vmrec.events import Clock, Entropy, Poke, SetRegister
+from vmrec.events import Entropy, Poke, SetRegister
 from vmrec.guest.elf import Guest
 from vmrec.guest.symbols import Symbols
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, MachineConfig
@@ -103,7 +103,7 @@ class Fork:
 
     def kept(self) -> KeptEvents:
         """What came into the parent from here on, but for entropy."""
-        stepped = any(isinstance(record, Clock) for record in self.trace.records(self.position))
+        stepped = self.machine.config.time_rule == "stepped"
         return KeptEvents(self.trace.records(self.position), self.trace.last_position if stepped else 0)
 
     def header(

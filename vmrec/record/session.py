@@ -155,6 +155,7 @@ class LiveRun:
         self._waited_ns = 0
         self._ticked = 0
         self._planned: tuple[int, int] | None = None
+        self._kept_over = False
         self._wait_began: tuple[int, int] | None = None
         self._pause = threading.Event()
 
@@ -321,8 +322,7 @@ class LiveRun:
     @property
     def _clock(self) -> HostClock | ChaosClock | None:
         """The clock that decides now: none while that of another recording does, up to its end."""
-        kept, machine = self.world.kept, self.machine
-        over = machine.position >= kept.clock_until or (machine.waiting and kept.exhausted)
+        over = self._kept_over or self.machine.position >= self.world.kept.clock_until
         return self.world.clock if over else None
 
     def _give_clock(self) -> int:
@@ -354,6 +354,7 @@ class LiveRun:
 
     def _wait(self) -> bool:
         """Ends the wait that the machine is in, or waits a while. False if it will never end."""
+        self._kept_over = self.world.kept.exhausted  # or time would stand still here
         machine, inputs, clock = self.machine, self.world.inputs, self._clock
         deadline = machine.deadline_steps()
         if inputs.live or (isinstance(clock, HostClock) and deadline is not None):

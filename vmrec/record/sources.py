@@ -323,7 +323,7 @@ def _parse_entry(option: str) -> tuple[int, bytes]:
 class KeptEvents:
     """What came into another recording from some position on, but for entropy, to be given again at its positions.
 
-    `clock_until`: where another clock takes over, the end of that recording; 0 if it has no clock steps.
+    `clock_until`: where another clock takes over, the end of that recording; 0 if time is not stepped.
     """
 
     def __init__(self, records: Iterable[Record] = (), clock_until: int = 0) -> None:
