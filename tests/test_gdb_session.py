@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import shutil
@@ -275,6 +276,33 @@ def test_gdb_both_ways_on_every_guest(trace: Path, tmp_path: Path) -> None:
     assert shown["D"] == shown["E"]
     assert "No more reverse-execution history" in found
     assert not re.search(r"internal-error|Protocol error|Remote failure|Ignoring packet|Truncated", found)
+
+
+TRANSCRIPT = (
+    "break main", "continue", "next", "next", "step", "finish", "reverse-step", "reverse-next", "stepi", "reverse-stepi",
+    "info registers pc sp when", "vmrec-seek 50%", "backtrace 2", "watch *(int *)0x80001900", "reverse-continue",
+    "continue", "delete", "tbreak *$pc", "reverse-continue", "vmrec-seek end", "when", "vmrec-events 2",
+    "monitor console",
+)  # fmt: skip
+
+
+@needs_gdb
+@pytest.mark.parametrize("trace", sorted(TRACES.glob("*.vmrec")), ids=lambda path: path.stem)
+def test_a_transcript_is_as_it_was(trace: Path, tmp_path: Path) -> None:
+    """To the letter, with the gdb that it was made with; VMREC_UPDATE_GOLDEN=1 writes it anew."""
+    assert GDB is not None
+    version = subprocess.run([GDB, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    commands = [word for command in TRANSCRIPT for word in (f"echo (gdb) {command}\\n", command)]
+    found = f"{version}\n{gdb(trace, *commands, folder=tmp_path)}"
+    golden = TRACES.parent / "tests" / "golden" / "gdb" / f"{trace.stem}.txt"
+    if os.environ.get("VMREC_UPDATE_GOLDEN"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(found, encoding="utf-8")
+    expected = golden.read_text("utf-8")
+    if expected.splitlines()[0] != version:
+        pytest.skip(f"the transcripts are of {expected.splitlines()[0]}, here is {version}")
+    lines = difflib.unified_diff(expected.splitlines(), found.splitlines(), golden.name, "now", lineterm="")
+    assert found == expected, "\n" + "\n".join(lines)
 
 
 @needs_gdb
