@@ -118,9 +118,9 @@ def test_a_replay_whose_reader_goes_away(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", ["replay", "verify"])
 def test_ctrl_c_ends_a_replay(verb: str, tmp_path: Path) -> None:
-    record(tmp_path / "long.vmrec", "loop-smc", capture="inputs")
+    record(tmp_path / "long.vmrec", "loop-mixed", capture="inputs")
     with terminal() as screen, started(verb, cwd=tmp_path, stderr=screen.slave) as process:
-        screen.read_until(b"replaying loop-smc")
+        screen.read_until(b"replaying loop-mixed")
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
 

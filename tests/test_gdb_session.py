@@ -279,10 +279,10 @@ def test_gdb_both_ways_on_every_guest(trace: Path, tmp_path: Path) -> None:
 
 
 TRANSCRIPT = (
-    "break main", "continue", "next", "next", "step", "finish", "reverse-step", "reverse-next", "stepi", "reverse-stepi",
-    "info registers pc sp when", "vmrec-seek 50%", "backtrace 2", "watch *(int *)0x80001900", "reverse-continue",
-    "continue", "delete", "tbreak *$pc", "reverse-continue", "vmrec-seek end", "when", "vmrec-events 2",
-    "monitor console",
+    "break main", "continue", "next", "next", "step", "finish", "reverse-step", "reverse-next", "stepi",
+    "reverse-stepi", "info registers pc sp when", "vmrec-seek 50%", "backtrace 2", "watch *(int *)0x80001900",
+    "reverse-continue", "continue", "delete", "tbreak *$pc", "reverse-continue", "vmrec-seek end", "when",
+    "vmrec-events 2", "monitor console",
 )  # fmt: skip
 
 
