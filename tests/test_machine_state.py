@@ -17,6 +17,7 @@ from vmrec.events import Clock, Entropy, Idle, Input
 from vmrec.isa.profiles import PROFILES, profile
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, RAM_SIZE_MIN, MachineConfig
 from vmrec.machine.machine import Exit, Machine
+from vmrec.trace.digests import digest_of
 
 CODE = assemble(*[encode("addi", 5, 5, imm=3)] * 20, encode("jal", imm=-80))
 PARTS = {
@@ -292,3 +293,15 @@ def test_memory_outside_is_not_read() -> None:
         for address, size in ((RAM_BASE + RAM_SIZE_MIN - 3, 4), (RAM_BASE - 1, 2), (0, 1), (0x1000_0000, 1)):
             with pytest.raises(UsageError):
                 machine.read_memory(address, size)
+
+
+def test_the_digest_is_the_one_that_digest_of_gives() -> None:
+    with boot(assemble(encode("addi", 5, 5, imm=1), encode("sd", rs1=6, rs2=5)), "rv64gc", x={6: RAM_BASE + 64}) as one:
+        one.run(2)
+        one.push(Input(2, b"typed"))
+        digest, state = one.digest(), one.state()
+        assert digest.registers == state["hart"]
+        del state["hart"], state["outputs"]
+        assert digest.devices == digest_of(state)
+        parts = {name: getattr(digest, name) for name in ("registers", "devices", "ram", "outputs")}
+        assert digest.value == digest_of(parts)

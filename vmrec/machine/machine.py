@@ -11,6 +11,7 @@ hands it live events and writes them down, a replay hands it the trace's and com
 
 from __future__ import annotations
 
+import struct
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from vmrec.isa.registers import CSRS
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, ROM_BASE, ROM_SIZE, MachineConfig
 from vmrec.machine.cpu import open_core, open_engine, profile_bits
 from vmrec.machine.edits import edited
-from vmrec.trace.digests import OutputChain, PageTree, digest_of
+from vmrec.trace.digests import OutputChain, PageTree, digest_of_sorted
 
 __all__ = ["Captured", "Digest", "Exit", "Machine", "Snapshot", "StopReason"]
 
@@ -510,9 +511,7 @@ class Machine:
         return sorted(pages)
 
     def _hash_dirty(self) -> None:
-        update, changed, ram = self._tree.update, self._changed, memoryview(self._ram)
-        for index in self._take_dirty():
-            changed[index] = update(index, ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE])
+        self._changed.update(self._tree.update_from(self._ram, self._take_dirty()))
 
     @property
     def changed_pages(self) -> int:
@@ -528,8 +527,12 @@ class Machine:
     # --- state ---
 
     def _record(self, name: str) -> dict[str, Any]:
-        record = getattr(self._vm, name)
-        return {field: _plain(self._ffi, getattr(record, field)) for field in _fields(self._ffi, _STATE[name])}
+        layout, fields = _layout(self._ffi, _STATE[name])
+        values = layout.unpack_from(self._state_bytes(), self._ffi.offsetof("vm_t", name))
+        return {
+            field: values[first] if count is None else list(values[first : first + count])
+            for field, first, count in fields
+        }
 
     def state(self) -> dict[str, Any]:
         """Everything but RAM, as plain values: one map per record of the native core, and the outputs' hash so far.
@@ -604,9 +607,12 @@ class Machine:
         """The digest at the current position; costs what changed since the last one. Outputs must have been taken."""
         self._hash_dirty()
         registers = self._record("hart")
-        devices = digest_of({name: self._record(name) for name in _STATE if name != "hart"})
+        # The records hold nothing but integers, lists of them and bytes: sorted, they are as digest_of has them.
+        devices = digest_of_sorted({name: _sorted(self._record(name)) for name in sorted(_STATE) if name != "hart"})
         ram, outputs = self._tree.root(), self._chain.value()
-        value = digest_of({"registers": registers, "devices": devices, "ram": ram, "outputs": outputs})
+        value = digest_of_sorted(
+            {"devices": devices, "outputs": outputs, "ram": ram, "registers": _sorted(registers)}
+        )
         return Digest(self.position, value, registers, ram, devices, outputs)
 
     # --- full capture ---
@@ -706,9 +712,27 @@ def _walk(ffi: Any, type_name: str) -> Iterator[tuple[str, tuple[int, int]]]:
             yield name, (0, 8 * ffi.sizeof(field.type))
 
 
-def _plain(ffi: Any, value: Any) -> int | bytes | list[int]:
-    if isinstance(value, int):
-        return value
-    if ffi.typeof(value).item.cname == "uint8_t":
-        return bytes(value)
-    return list(value)
+_LAYOUT_CACHE: dict[str, tuple[struct.Struct, list[tuple[str, int, int | None]]]] = {}
+
+
+def _layout(ffi: Any, type_name: str) -> tuple[struct.Struct, list[tuple[str, int, int | None]]]:
+    """How to unpack a C record, and field → (the first of its values, how many of them make a list or None)."""
+    if type_name not in _LAYOUT_CACHE:
+        formats, fields, first, end = "=", [], 0, 0
+        places = {name: field.offset for name, field in ffi.typeof(type_name).fields}
+        for name, (length, bits) in _fields(ffi, type_name).items():
+            text = f"{length}s" if length and bits == 8 else f"{length or 1}{_CODES[bits]}"
+            count = length if length and bits != 8 else None
+            formats += f"{places[name] - end}x{text}"
+            fields.append((name, first, count))
+            first += count or 1
+            end = places[name] + (length or 1) * bits // 8
+        _LAYOUT_CACHE[type_name] = struct.Struct(formats), fields
+    return _LAYOUT_CACHE[type_name]
+
+
+_CODES = {8: "B", 16: "H", 32: "I", 64: "Q"}
+
+
+def _sorted(record: dict[str, Any]) -> dict[str, Any]:
+    return {field: record[field] for field in sorted(record)}

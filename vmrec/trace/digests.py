@@ -34,7 +34,7 @@ from blake3 import blake3
 from vmrec.trace.codec import pack
 from vmrec.trace.layout import HASH_SIZE, NO_HASH, PAGE_SIZE
 
-__all__ = ["OutputChain", "PageTree", "blake3_of", "digest_of"]
+__all__ = ["OutputChain", "PageTree", "blake3_of", "digest_of", "digest_of_sorted"]
 
 Content = bytes | bytearray | memoryview
 
@@ -55,6 +55,11 @@ def digest_of(obj: Any) -> bytes:
     OverflowError for an int outside -2**63 … 2**64-1.
     """
     return blake3_of(pack(_canonical(obj)))
+
+
+def digest_of_sorted(obj: Any) -> bytes:
+    """As `digest_of`, for a caller who vouches for what that checks: the types, and the order in every dict."""
+    return blake3_of(pack(obj))
 
 
 def _canonical(obj: Any) -> Any:
@@ -122,6 +127,16 @@ class PageTree:
     def update_many(self, contents: Iterable[tuple[int, Content]]) -> list[tuple[int, bytes]]:
         """`update` for each (index, content); returns (index, hash) in the same order."""
         return [(index, self.update(index, content)) for index, content in contents]
+
+    def update_from(self, ram: Content, indexes: Iterable[int]) -> dict[int, bytes]:
+        """The pages `indexes` now hold what lies in their places of `ram`; returns the hash of each."""
+        whole = memoryview(ram)
+        hashes = {
+            index: blake3(whole[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]).digest() for index in indexes
+        }
+        for index, value in hashes.items():
+            self.put(index, value)
+        return hashes
 
     def root(self) -> bytes:
         """The hash (32 bytes) of the whole RAM; costs only what changed since it was last asked for."""
