@@ -18,21 +18,25 @@ from typing import Annotated
 
 import typer
 
+from vmrec.cli.live import Live
 from vmrec.cli.options import TraceArgument
 from vmrec.cli.output import note, quantity, write
 from vmrec.cli.paths import trace_path
 from vmrec.debug.gdb.script import gdb_script
 from vmrec.debug.gdb.serve import BUSY, serve_gdb
-from vmrec.debug.server import Connection, StreamConnection, listen, serve_clients
+from vmrec.debug.live import LiveTarget
+from vmrec.debug.server import Connection, Knocking, StreamConnection, listen, serve_clients
 from vmrec.debug.target import Target
 from vmrec.errors import UsageError
 from vmrec.guest.symbols import Symbols
+from vmrec.record.recorder import TraceSink
+from vmrec.record.session import Ended, LiveRun
 from vmrec.replay.timeline import Timeline
 from vmrec.trace.reader import TraceReader
 
 __all__ = [
     "LOOPBACK", "PORT", "ExposeOption", "HostOption", "PortOption", "address_of", "check_host", "command", "debugged",
-    "serve",
+    "serve", "serve_recording",
 ]  # fmt: skip
 
 #: QEMU's.
@@ -170,6 +174,64 @@ def address_of(listener: socket.socket) -> str:
     """Where a socket listens, as gdb takes it."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def serve_recording(live: Live, run: LiveRun, sink: TraceSink, port: int) -> Ended:
+    """Serves clients that decide when the guest of `run` runs, to its end. Between clients it runs by itself.
+
+    When the run is over, a client may look and go back as long as it likes. Raises TraceError if writing fails.
+    """
+    path = sink.writer.path
+    with listen(LOOPBACK, port) as listener, TraceReader(path) as reader, Timeline(reader) as timeline:
+        run.start()
+        target = LiveTarget(timeline, Symbols(timeline.guest.data), run, sink)
+        server = _LiveServer(live, target, listener)
+        where = address_of(listener)
+        note(f"Listening on {where}; in gdb: target extended-remote {where}\n"
+             "The guest stands until gdb is connected. Ctrl-C ends the recording.")  # fmt: skip
+        if run.interrupted is None:  # else somebody was faster than the server
+            server.serve()
+        if target.failure is not None:
+            raise target.failure
+        return run.finish(target.over or "interrupted")
+
+
+class _LiveServer:
+    """Clients of a recording that is being made."""
+
+    def __init__(self, live: Live, target: LiveTarget, listener: socket.socket) -> None:
+        self._target = target
+        self._listener = listener
+        self._client: Connection | None = None
+        self._ended = False
+        live.ending = self._end
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):  # the listener is shut when the recording is to end
+            serve_clients(self._listener, self._serve, busy=BUSY, told=note, alone=self._alone)
+        self._target.record_on()
+
+    def _serve(self, connection: Connection) -> None:
+        self._client = connection
+        if self._ended:
+            connection.shut()
+        serve_gdb(connection, self._target, self._target.timeline.config.profile, note)
+        self._client = None
+
+    def _alone(self) -> bool:
+        """Records on until another client comes. False if there is nothing more to record."""
+        with Knocking(self._listener, self._target.interrupt):
+            self._target.record_on()
+        return self._target.over is None
+
+    def _end(self) -> None:
+        """The recording is to end. Called from any thread."""
+        self._ended = True
+        self._target.interrupt()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        if (client := self._client) is not None:
+            client.shut()
 
 
 def _launched(

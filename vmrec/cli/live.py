@@ -271,6 +271,7 @@ class Live:
         self.seed = draw_seed() if options.seed is None else options.seed
         self._guest = guest
         self._stack = contextlib.ExitStack()
+        self.ending: Callable[[], None] = lambda: None  # called when the run is to end, from any thread
         self._run: LiveRun | None = None
         self._ended_by: str | None = None
 
@@ -303,8 +304,18 @@ class Live:
     ) -> None:
         self._stack.close()
 
-    def run(self, sink: Sink | None, *, capture: bool, written: Callable[[], int] | None = None) -> Ended:
-        """Runs the guest to its end. `written`: bytes in the trace, for people to watch."""
+    def run(
+        self,
+        sink: Sink | None,
+        *,
+        capture: bool,
+        written: Callable[[], int] | None = None,
+        drive: Callable[[LiveRun], Ended] | None = None,
+    ) -> Ended:
+        """Runs the guest to its end. `written`: bytes in the trace, for people to watch.
+
+        `drive` does it instead, if somebody else decides when the guest runs.
+        """
         run = self._run = LiveRun(
             self.machine,
             self.world,
@@ -320,6 +331,8 @@ class Live:
             if self.interactive:
                 note("vmrec: Ctrl-A x ends the run, Ctrl-A h helps.")
                 stack.enter_context(RawTerminal(0))
+            if drive is not None:
+                return drive(run)
             if not self.console.on_terminal and not self.interactive:
                 run.sink = stack.enter_context(_shown(run.sink, self._guest.name, self.options.max_insns, written))
             return run.run()
@@ -339,6 +352,7 @@ class Live:
         self.console.give_up()
         if self._run is not None:
             self._run.interrupt(self._ended_by)
+        self.ending()
 
 
 def _show_keys() -> None:

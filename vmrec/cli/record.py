@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vmrec.cli.gdb import PORT, PortOption, serve_recording
 from vmrec.cli.live import (
     CaptureOption,
     ChaosOption,
@@ -68,6 +69,10 @@ def command(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recording.")] = False,
     console: ConsoleOption = None,
+    gdb: Annotated[
+        bool, typer.Option("--gdb", help="Let gdb decide when the guest runs; it can go back in what is recorded.")
+    ] = False,
+    port: PortOption = None,
     json: JsonOption = False,
     exit_code: ExitCodeOption = None,
 ) -> int:
@@ -79,6 +84,10 @@ def command(
 
     With --json the summary goes to stdout, and the console to --console FILE or nowhere.
 
+    With --gdb the guest stands at reset until gdb is connected, and runs when it says so. All that `vmrec gdb` can do
+    works on what has been recorded so far, reverse commands too; going on from the end of it records on. When gdb
+    detaches, the guest runs by itself until another one comes. The recording is the same as without gdb.
+
     Exit status: 0 for any recording that ended cleanly (the summary says why), 2 for trouble; with --exit-code guest
     the guest's own.
 
@@ -87,12 +96,15 @@ def command(
       vmrec record hello
       vmrec record race --chaos 7 -o race-7.vmrec
       vmrec record echo --input typed.txt --json
+      vmrec record race --chaos 7 --gdb --port 4000
       vmrec record firmware.elf --max-insns 1000000000 --exit-code guest
     """
     found = find_guest(guest, "record")
     options = LiveOptions(
         guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json
     )
+    if port is not None and not gdb:
+        raise UsageError("--port is for --gdb.")
     if output is not None:
         check_apart(output, {"GUEST": found.path, "--input": input, "--console": console})
     with Live(options, found) as live:
@@ -100,7 +112,8 @@ def command(
         created = datetime.now(UTC).isoformat(timespec="seconds")
         header = make_header(live.machine, capture=level, seed=live.seed, chaos=chaos, created=created)
         writer = create(output, found.name, header, durable=durable, force=force)
-        made = record(live, TraceSink(writer), "record", level)
+        chosen = (PORT if port is None else port) if gdb else None
+        made = record(live, TraceSink(writer), "record", level, gdb_port=chosen)
         live.tell("record", made)
     return exit_status(made, exit_code)
 
@@ -126,13 +139,17 @@ def create(output: Path | None, guest: str, header: dict[str, Any], *, durable: 
     raise AssertionError("names for recordings do not run out")
 
 
-def record(live: Live, sink: TraceSink, verb: str, capture: str) -> dict[str, Any]:
-    """Runs the guest into `sink`; returns the summary. If the disk fills up, what was written is a recording."""
+def record(live: Live, sink: TraceSink, verb: str, capture: str, *, gdb_port: int | None = None) -> dict[str, Any]:
+    """Runs the guest into `sink`, with gdb at `gdb_port` if there is one; returns the summary.
+
+    If the disk fills up, what was written is a recording.
+    """
     writer = sink.writer
     first = live.machine.icount
     begin = time.perf_counter()
+    drive = None if gdb_port is None else lambda run: serve_recording(live, run, sink, gdb_port)
     try:
-        ended = live.run(sink, capture=capture == "full", written=lambda: writer.bytes_written)
+        ended = live.run(sink, capture=capture == "full", written=lambda: writer.bytes_written, drive=drive)
         sink.close(live.machine, ended)
     except TraceError as error:
         sink.abort()
@@ -142,7 +159,7 @@ def record(live: Live, sink: TraceSink, verb: str, capture: str) -> dict[str, An
     except BaseException:
         sink.abort()
         raise
-    found = summary(live, ended, time.perf_counter() - begin, first)
+    found = summary(live, ended, time.perf_counter() - begin if gdb_port is None else ended.seconds, first)
     own = ended.icount - first
     bits = writer.bytes_written * 8 / own if own else None
     return {**_written(live, writer, capture), **found, "events": sink.events, "bits_per_instruction": bits}

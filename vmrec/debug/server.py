@@ -21,7 +21,7 @@ from typing import Generic, Protocol, Self, TypeVar
 
 from vmrec.errors import UsageError
 
-__all__ = ["Channel", "Connection", "SocketConnection", "StreamConnection", "listen", "serve_clients"]
+__all__ = ["Channel", "Connection", "Knocking", "SocketConnection", "StreamConnection", "listen", "serve_clients"]
 
 #: Bytes that are read at once.
 CHUNK = 1 << 16
@@ -113,12 +113,17 @@ class Channel(Generic[Item]):
         self._items: queue.Queue[Item | None] = queue.Queue(WAITING_MAX)
         self._thread = threading.Thread(target=self._read, name="vmrec-client", daemon=True)
         self._closed = False
+        self._lock = threading.RLock()  # what is seen and what was handled are told one after the other
+        self._unhandled = 0
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):
             while data := self._connection.receive():
                 for item in self._feed(data):
-                    if self._seen(item):
+                    with self._lock:
+                        wanted = self._seen(item)
+                        self._unhandled += wanted
+                    if wanted:
                         self._put(item)
         self._seen(None)
         self._put(None)
@@ -133,6 +138,18 @@ class Channel(Generic[Item]):
     def idle(self) -> bool:
         """Whether nothing waits to be taken."""
         return self._items.empty()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an item is being handled, or waits for it."""
+        return self._unhandled > 0
+
+    def handled(self, idle: Callable[[], None]) -> None:
+        """To be told when an item from `next` is dealt with. `idle` is called if there is no other one yet."""
+        with self._lock:
+            self._unhandled -= 1
+            if not self._unhandled:
+                idle()
 
     def next(self) -> Item | None:
         """Waits for the next item; None at the end."""
@@ -175,8 +192,12 @@ def serve_clients(
     busy: bytes,
     told: Callable[[str], None] = lambda text: None,
     once: bool = False,
+    alone: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Serves one client after the other, for ever (or `once`). `busy` is what others are sent meanwhile."""
+    """Serves one client after the other, for ever (or `once`). `busy` is what others are sent meanwhile.
+
+    `alone` is called when a client is gone and no other has come; it returns whether to wait for one.
+    """
     client: socket.socket | None = None
     while True:
         client = client or listener.accept()[0]
@@ -190,6 +211,8 @@ def serve_clients(
             if client is not None:
                 client.close()
             return
+        if client is None and not alone():
+            return
 
 
 def _name(client: socket.socket) -> str:
@@ -198,6 +221,33 @@ def _name(client: socket.socket) -> str:
         return "{} port {}".format(*client.getpeername()[:2])
     except OSError:  # gone already
         return "a client"
+
+
+class Knocking:
+    """While it lasts, `called` is called from a thread when a client connects, which is not served yet."""
+
+    def __init__(self, listener: socket.socket, called: Callable[[], None]) -> None:
+        self._listener = listener
+        self._called = called
+        self._control = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="vmrec-knocking", daemon=True)
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._control[0], selectors.EVENT_READ)
+            if not any(key.fileobj is self._control[0] for key, _ in selector.select()):
+                self._called()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._control[1].send(b"!")
+        self._thread.join()
+        for end in self._control:
+            end.close()
 
 
 class _Refusing:

@@ -50,10 +50,9 @@ def leave_range(target: Target, start: int, end: int, points: Iterable[Point], p
 
 def _one_step(target: Target, points: tuple[Point, ...]) -> Stop:
     """One step; what is hit by it counts."""
-    if target.position == target.last:
-        return Stop("end", target.last)
-    stop = target.resume(points, until=target.position + 1, remember=False)
-    return Stop("step", stop.position) if stop.reason in ("seek", "end") else stop
+    origin = target.position
+    stop = target.resume(points, until=origin + 1, remember=False)
+    return Stop("step", stop.position) if stop.reason in ("seek", "end") and stop.position > origin else stop
 
 
 def _exits(target: Target, start: int, end: int, profile: Profile) -> tuple[set[int], set[int]]:

@@ -263,6 +263,14 @@ class Machine:
         return None if value == UINT64_MAX else value
 
     @property
+    def step_begun(self) -> bool:
+        """Whether what comes before the next step has been done in part: a deadline ended a wait, or an interrupt was
+        entered. No replay can stop here: nothing may be pushed, and no recording end, before that step.
+        """
+        position = self._vm.time.position
+        return bool(position in (self._vm.time.woke_position, self._vm.entered_position))
+
+    @property
     def stopped(self) -> bool:
         """The machine has ended its own run."""
         return bool(self._vm.time.stopped)

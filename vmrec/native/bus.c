@@ -138,7 +138,7 @@ static int transfer(vm_t *vm, uint64_t address, uint32_t size, int write, uint64
             vm->in->exit = VM_EXIT_DEADLINE + 1;
     }
     if (device == UART && vm->rx_paced && receive_wanted(vm, offset, write)) {
-        if (!vm->in->exit)
+        if (!vm->in->exit || vm->in->exit == VM_EXIT_POINT + 1)
             vm->in->exit = VM_EXIT_RX_WANTED + 1;
         vm->in->recheck = 1;
     }

@@ -320,5 +320,6 @@ void vm_state_changed(vm_t *vm)
     vm->in->has_supplied = 0;
     vm->in->exit = 0;
     vm->error = NULL;
+    vm->entered_position = NEVER;
     loop_update_lines(vm);
 }

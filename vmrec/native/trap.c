@@ -77,6 +77,7 @@ int interrupt_enter(vm_t *vm)
     points_trap(vm, POINT_INTERRUPT, h->pc, vm->time.position, h->mcause);
     vm->interrupts++;
     vm->last_interrupt = number;
+    vm->entered_position = vm->time.position;
     registers_inflow(vm, vm->time.position << 4 | number);
     vm->in->reasons++;
     return 1;

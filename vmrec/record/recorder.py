@@ -129,6 +129,11 @@ class TraceSink:
         self._add(b"", machine.position, machine.position)
         self._hand_over(flush=True)
 
+    def flush(self, machine: Machine) -> None:
+        """As `tick`, and it is in the file when this returns."""
+        self.tick(machine)
+        self._wait(0)
+
     # --- the end ---
 
     def close(self, machine: Machine, ended: Ended) -> None:

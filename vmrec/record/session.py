@@ -11,7 +11,9 @@ The order at one position (also in replay/player.py): outputs of earlier steps, 
 then events. Two rules make waits replayable, where positions stand still: a wait that ends early is logged as an
 `Idle` event before the input; and when a wait was ended by its deadline, which is not logged, no event is given at
 that position any more. So a replay that finds the machine waiting knows: an event at this position ends the wait, or
-else the deadline does.
+else the deadline does. Nor is one given where an interrupt has been entered: a replay enters it behind all events.
+
+A debugger runs it in pieces (`start`, `go` …, `finish`); that leaves no trace in what is recorded.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-from vmrec.events import Clock, Entropy, Event, Idle, Input, Poke, SetRegister
+from vmrec.events import UINT64_MAX, Clock, Entropy, Event, Idle, Input, Poke, SetRegister
 from vmrec.machine.board import GRID
 from vmrec.machine.machine import Captured, Exit, Machine
 from vmrec.record.sources import ChaosClock, HostClock, InputPlan, KeptEvents, LiveInput, SeededEntropy
@@ -158,27 +160,70 @@ class LiveRun:
         self._kept_over = False
         self._wait_began: tuple[int, int] | None = None
         self._pause = threading.Event()
+        self._held = False
+        self._total_ns = 0
+        self._stood_since: int | None = None
 
     def interrupt(self, reason: str = "interrupted") -> None:
         """Ends the run at the next step boundary that the machine comes back at."""
         self._interrupted = reason
-        self.machine.set_attention()
-        self._pause.set()
-        if isinstance(self.world.inputs.source, LiveInput):
-            self.world.inputs.source.wake()
+        self._wake()
 
     def run(self) -> Ended:
         """Runs to the end. Raises what the sink raises (TraceError when the disk is full)."""
-        machine = self.machine
-        begin = time.perf_counter_ns()
-        tick = HOST_CLOCK_TICK_SECONDS if isinstance(self.world.clock, HostClock) else TICK_SECONDS
-        machine.watch_deadline = isinstance(self.world.clock, ChaosClock)
+        self.start()
+        reason = self.go()
+        assert reason is not None  # nobody holds it
+        return self.finish(reason)
+
+    def start(self) -> None:
+        """To be called once, before the first `go`."""
+        self.machine.watch_deadline = isinstance(self.world.clock, ChaosClock)
         if self._capture:
-            machine.start_capture()
+            self.machine.start_capture()
         for edit in self.world.edits:
             self._push(edit)
-        with Ticker(tick, machine.set_attention):
-            reason = self._loop()
+
+    def go(self, until: int = UINT64_MAX, *, found: Callable[[], bool] | None = None) -> str | None:
+        """Runs on, and returns why the run is over; None if it has only been stopped and can go on.
+
+        It stops at the first position from `until` on where a recording could end, or the next such position when
+        `hold` is called, or `found` answers True (it is asked whenever the machine comes back). While it stands, the
+        host's time does not pass for the guest. Raises what the sink raises.
+        """
+        begin = time.perf_counter_ns()
+        if self._stood_since is not None:
+            self._stood(begin - self._stood_since)
+        tick = HOST_CLOCK_TICK_SECONDS if isinstance(self.world.clock, HostClock) else TICK_SECONDS
+        try:
+            with Ticker(tick, self.machine.set_attention):
+                return self._loop(until, found)
+        finally:
+            self._total_ns += time.perf_counter_ns() - begin
+            self.stand()
+
+    def stand(self) -> None:
+        """From now until the next `go` the host's time does not count."""
+        self._stood_since = time.perf_counter_ns()
+
+    def hold(self) -> None:
+        """Makes the `go` that runs, or the next one, stop soon. May be called from a signal handler or any thread."""
+        self._held = True
+        self._wake()
+
+    def release(self) -> None:
+        """Forgets a call of `hold` that came too late to stop anything."""
+        self._held = False
+        self._pause.clear()
+
+    @property
+    def interrupted(self) -> str | None:
+        """Why the run is to be over, if somebody has said so."""
+        return self._interrupted
+
+    def finish(self, reason: str) -> Ended:
+        """What there is to say about the run, which is over for `reason`. To be called once, behind the last `go`."""
+        machine = self.machine
         self._take_rows(close=True)
         self._drain()
         return Ended(
@@ -186,21 +231,36 @@ class LiveRun:
             machine.exit_code,
             machine.position,
             machine.icount,
-            (time.perf_counter_ns() - begin) / _NS,
+            self._total_ns / _NS,
             self._machine_ns / _NS,
             self._waited_ns / _NS,
         )
 
+    def _wake(self) -> None:
+        self.machine.set_attention()
+        self._pause.set()
+        if isinstance(self.world.inputs.source, LiveInput):
+            self.world.inputs.source.wake()
+
+    def _stood(self, ns: int) -> None:
+        if isinstance(self.world.clock, HostClock):
+            self.world.clock.skip(ns)
+        if self._wait_began is not None:
+            self._wait_began = self._wait_began[0], self._wait_began[1] + ns
+
     # --- the loop ---
 
-    def _loop(self) -> str:
+    def _loop(self, stop: int, found: Callable[[], bool] | None) -> str | None:
         machine = self.machine
-        wanted = False
+        wanted = hit = False
         while True:
-            until = self._give_events(wanted=wanted)
-            # Not where a deadline has just ended a wait: that is not logged, so a replay cannot end there either.
-            if self._interrupted and machine.position != machine.woke_position:
-                return self._interrupted
+            until = self._give_events(wanted=wanted, stop=stop)
+            if not machine.step_begun:  # else a replay could not end there
+                if self._interrupted:
+                    return self._interrupted
+                if self._held or hit or machine.position >= stop:
+                    self.release()
+                    return None
             before = time.perf_counter_ns()
             exit_ = machine.run(until)
             after = time.perf_counter_ns()
@@ -208,6 +268,7 @@ class LiveRun:
             self._drain()
             if machine.position == self._next_grid:
                 self._observe()
+            hit = hit or (found is not None and found())
             if after - self._ticked > TICK_SECONDS * _NS:
                 self._ticked = after
                 self._take_rows()
@@ -258,12 +319,12 @@ class LiveRun:
 
     # --- events at the current position ---
 
-    def _give_events(self, *, wanted: bool) -> int:
-        """Gives what is due; returns how far the machine may run before something else is."""
+    def _give_events(self, *, wanted: bool, stop: int) -> int:
+        """Gives what is due; returns how far towards `stop` the machine may run before something else is."""
         machine, inputs = self.machine, self.world.inputs
         self._take_keys()
-        may_push = machine.position != machine.woke_position
-        until = self._next_grid
+        may_push = not machine.step_begun
+        until = min(self._next_grid, max(stop, machine.position + 1))
         if may_push:
             self._give_kept()
             until = min(until, self._give_clock())
@@ -317,7 +378,7 @@ class LiveRun:
 
     def _give_early(self) -> bool:
         """Nothing else can end the wait: what another recording got later comes now."""
-        return self.machine.position != self.machine.woke_position and self._give_next_kept()
+        return not self.machine.step_begun and self._give_next_kept()
 
     @property
     def _clock(self) -> HostClock | ChaosClock | None:
@@ -382,7 +443,7 @@ class LiveRun:
         """Nothing else can end the wait: what is scripted for later comes now."""
         machine, scripted = self.machine, self.world.inputs.scripted
         due = scripted.next_position()
-        if due is None or machine.position == machine.woke_position:
+        if due is None or machine.step_begun:
             return False
         data = scripted.take(max(due, machine.position), machine.uart_room)
         if data:

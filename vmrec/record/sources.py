@@ -461,6 +461,10 @@ class HostClock:
         """The guest's time is at least this from here on."""
         self._zero -= max(ticks - self.ticks(), 0) * NANOSECONDS_PER_TICK
 
+    def skip(self, ns: int) -> None:
+        """The last `ns` nanoseconds of the host's do not count: the guest stood still."""
+        self._zero += ns
+
     def seconds_until(self, ticks: int) -> float:
         """How long the host has to wait until the guest's time is `ticks`; 0 if it has been."""
         return max((self._zero + ticks * NANOSECONDS_PER_TICK - self._clock()) / 1e9, 0.0)

@@ -124,8 +124,7 @@ class Timeline:
         """Gives everything back but the trace."""
         if self._own_executor is not None:
             self._own_executor.shutdown(cancel_futures=True)
-        for path, head in self._scanned:
-            forget(path, head)
+        self._forget_scanned()
         self._rewinder.close()
 
     def __enter__(self) -> Self:
@@ -152,7 +151,13 @@ class Timeline:
         more = self.trace.refresh()
         if more:
             self._rewinder.refresh()
+            self._forget_scanned()  # by the name that the trace had
         return more
+
+    def _forget_scanned(self) -> None:
+        for path, head in self._scanned:
+            forget(path, head)
+        self._scanned.clear()
 
     def interrupt(self) -> None:
         """Ends the current run or search soon, or the next one. May be called from any thread or signal handler."""

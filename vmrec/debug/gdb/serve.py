@@ -40,17 +40,13 @@ class _Client:
         self._no_ack = False
         self._last = b""
         self._retries = 0
-        self._busy = False
         self._channel: Channel[Received] = Channel(connection, Decoder().feed, self._seen)
 
     def serve(self) -> None:
         with self._channel as channel:
             while (received := channel.next()) is not None:
-                self._busy = True
                 going_on = self._handle(received)
-                self._busy = False
-                if channel.idle:
-                    self._target.calm()
+                channel.handled(self._target.calm)
                 if not going_on:
                     return
         self._target.calm()
@@ -60,7 +56,7 @@ class _Client:
         if received is None:
             self._target.interrupt()
         elif received.kind == "interrupt":
-            if self._busy or not self._channel.idle:
+            if self._channel.busy:
                 self._target.interrupt()
             return False
         return True
