@@ -172,7 +172,7 @@ def test_a_damaged_parent_is_found_by_verify(place: Path, run: Inside) -> None:
     [
         (["--at", "99999999"], "goes from 0 to"),
         (["--at", "5", "--poke", "0x10=00"], "not in RAM"),
-        (["--at", "5", "--poke", "nosuch=00"], "no register, symbol or address"),
+        (["--at", "5", "--poke", "nosuch=00"], "has no symbol 'nosuch'"),
         (["--at", "5", "--poke", "pc=1"], "cannot reach"),
         (["--at", "5", "--poke", "zero=1"], "no register"),
         (["--at", "5", "--chaos", "1"], "--chaos"),

@@ -186,7 +186,7 @@ def parse_edits(
         if register is not None:
             edits.append(SetRegister(position, register, _value(option, text, config, symbols)))
         else:
-            edits.append(Poke(position, _address(option, place, config, symbols), _bytes(option, text)))
+            edits.append(Poke(position, _address(option, place, symbols), _bytes(option, text)))
             _check_in_ram(option, edits[-1], config)
     return edits
 
@@ -201,30 +201,16 @@ def _register(config: MachineConfig, name: str) -> str | None:
         return name if name in HELD else None
 
 
-def _number(text: str) -> int | None:
-    """A number in decimal or, with 0x, hexadecimal; None if it is none."""
-    return int(text, 0) if re.fullmatch(r"0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20}", text) and text.isascii() else None
-
-
-def _address(option: str, text: str, config: MachineConfig, symbols: Symbols) -> int:
-    name, _, offset = text.partition("+")
-    plus = _number(offset) if offset else 0
-    base = _plain_number(name) if _plain_number(name) is not None else symbols.address(name)
-    if base is None or plus is None:
-        raise UsageError(
-            f"--poke {option!r}: {text!r} is no register, symbol or address; an address is 0x… or decimal."
-        )
-    return base + plus
-
-
-def _plain_number(text: str) -> int | None:
-    return None if re.fullmatch(r"0[0-9]+", text) else _number(text)
+def _address(option: str, text: str, symbols: Symbols) -> int:
+    """What `Symbols.resolve` makes of it; to be no register comes before."""
+    try:
+        return symbols.resolve(text)
+    except UsageError as error:
+        raise UsageError(f"--poke {option!r}: {text!r} is no register, and {error}") from error
 
 
 def _value(option: str, text: str, config: MachineConfig, symbols: Symbols) -> int:
-    value = _plain_number(text)
-    if value is None:
-        value = symbols.address(text)
+    value = symbols.address(text)
     if value is None:
         raise UsageError(f"--poke {option!r}: {text!r} is neither a number (0x… or decimal) nor a symbol.")
     if value >= 1 << 64:
