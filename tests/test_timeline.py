@@ -23,7 +23,7 @@ from vmrec.events import EVENT_KINDS, OUTPUT_KINDS
 from vmrec.machine.board import RAM_BASE
 from vmrec.machine.rows import Row
 from vmrec.replay import timeline as timeline_module
-from vmrec.replay.points import Break, Hit, Point, Records, Stop, Traps, Watch
+from vmrec.replay.points import Break, Hit, Point, Records, State, Stop, Traps, Watch
 from vmrec.replay.rewinder import Rewinder
 from vmrec.replay.rows import steps
 from vmrec.replay.timeline import Timeline
@@ -213,6 +213,24 @@ def test_snapshots_stay_within_the_budget(long_trace: Path) -> None:
                 rewinder.settle()
             assert small.player.machine.digest() == large.player.machine.digest()
         assert small.kept_bytes <= 2 << 20 < large.kept_bytes
+
+
+def test_interrupt_ends_a_run_in_which_no_condition_holds(timeline: Timeline) -> None:
+    asked = []
+
+    def never(state: State) -> bool:
+        asked.append(state.position)
+        if len(asked) == 5:
+            timeline.interrupt()
+        return False
+
+    timeline.seek(1_000_000)
+    point = Break(timeline.state.pc, never)
+    assert timeline.reverse_run([point]) == Stop("interrupted", 1_000_000)
+    assert len(asked) == 5
+    asked.clear()
+    timeline.seek(0)
+    assert timeline.run([point]) == Stop("interrupted", asked[4])
 
 
 def test_interrupt_ends_the_next_run_where_it_is(timeline: Timeline) -> None:

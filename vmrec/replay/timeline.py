@@ -231,6 +231,8 @@ class Timeline:
                 if stop is not None:
                     return stop
                 group.clear()
+                if self._interrupted:  # conditions that do not hold may be asked for millions of hits
+                    break
             group.append(hit)
         stop = self._arrived(group) if group else None
         if stop is not None:
