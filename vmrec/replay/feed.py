@@ -115,6 +115,19 @@ class Feed:
         """Passes the record that `peek` showed."""
         self._place += 1
 
+    def pass_equal(self, outputs: list[list[Any]]) -> int:
+        """Passes the records that equal `outputs`, one for one; returns how many do."""
+        done = 0
+        while done < len(outputs) and (self._place < len(self._found) or self._next_frame(outputs[done][1])):
+            ahead = min(len(outputs) - done, len(self._found) - self._place)
+            wanted, made = self._found[self._place : self._place + ahead], outputs[done : done + ahead]
+            equal = ahead if wanted == made else next(i for i in range(ahead) if wanted[i] != made[i])
+            self._place += equal
+            done += equal
+            if equal < ahead:
+                break
+        return done
+
     def barrier(self, limit: int) -> int:
         """How far towards `limit` the machine may run: the next event's position, or where looking ahead ends."""
         frame, found, looked = self._frame, self._found, 0

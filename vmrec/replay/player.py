@@ -275,22 +275,23 @@ class Player:
         packed = self.machine.take_outputs()
         if not packed:
             return
-        console = []
-        for actual in unpack_stream(packed):
-            # That of a later position is no answer, but the report names it.
-            expected = self._feed.peek(actual[1]) or self._feed.peek(_FAR)
-            if expected is not None and expected[0] not in OUTPUT_KINDS:
-                expected = None
-            if expected != actual and self.divergence is None:
-                self._diverge("output", expected, actual, "the guest's output differs", actual[1])
-                break
-            if self.divergence is None:
-                self._feed.next()
-                self.compared += 1
-            if actual[0] == "console":
-                console.append(actual[2])
+        outputs = list(unpack_stream(packed))
+        if self.divergence is None:
+            agreed = self._feed.pass_equal(outputs)
+            self.compared += agreed
+            if agreed < len(outputs):
+                self._output_differs(outputs[agreed])
+                del outputs[agreed:]
+        console = b"".join([output[2] for output in outputs if output[0] == "console"])
         if self._console is not None and console:
-            self._console(b"".join(console))
+            self._console(console)
+
+    def _output_differs(self, actual: list[Any]) -> None:
+        # That of a later position is no answer, but the report names it.
+        expected = self._feed.peek(actual[1]) or self._feed.peek(_FAR)
+        if expected is not None and expected[0] not in OUTPUT_KINDS:
+            expected = None
+        self._diverge("output", expected, actual, "the guest's output differs", actual[1])
 
     def _missed_output(self, before: int) -> bool:
         """Does the trace have an output before this position that the replay did not make?"""
