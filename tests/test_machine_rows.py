@@ -47,6 +47,8 @@ def usable(row: Instruction, isa: str) -> bool:
         return False
     if row.format in ("B", "J", "CJ", "CSR", "CSRI", "fence", "none") or row.name in ("jalr", "c.beqz", "c.bnez"):
         return False
+    if "S" in row.extensions:
+        return False
     if row.name.startswith(("c.j", "c.ebreak", "c.addi16sp")):
         return False
     return not row.extensions & {"F", "D"} or row.name in (*LOADS, *STORES) or row.length == 2

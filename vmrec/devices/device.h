@@ -40,6 +40,11 @@ int plic_read(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint6
 int plic_write(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t value);
 void plic_line(plic_state *s, uint32_t source, int level);
 int plic_irq(const plic_state *s);
+int plic_is_supervisor(uint64_t offset);
+int plic_irq_supervisor(const plic_state *s, const supervisor_state *context);
+int plic_read_supervisor(plic_state *s, const supervisor_state *context, uint64_t offset, uint32_t size,
+                         uint64_t *value);
+int plic_write_supervisor(plic_state *s, supervisor_state *context, uint64_t offset, uint32_t size, uint64_t value);
 int uart_read(uart_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t *value);
 int uart_write(uart_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t value);
 int uart_irq(const uart_state *s);

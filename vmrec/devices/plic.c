@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * PLIC: platform-level interrupt controller, one context: hart 0 in machine mode
+ * PLIC: platform-level interrupt controller, of hart 0: its context in machine mode
  * (RISC-V Platform-Level Interrupt Controller Specification 1.0.0).
  *
  *     0x000000 + 4*source   priority, 0 (never) to 7
@@ -8,6 +8,9 @@
  *     0x002000 + 4*word     enable of context 0
  *     0x200000              threshold of context 0
  *     0x200004              claim (read), complete (write)
+ *
+ * A hart with supervisor mode has a second context for it (machine revision 2), at 0x2080 and 0x201000; its registers
+ * are in supervisor_state.
  *
  * Sources are level-triggered, 1 to 95. The gateway of a source passes one request at a time: it forwards the next
  * only after the last was completed, and again at once if the line is still up. Words only.
@@ -20,6 +23,8 @@
 #define ENABLE 0x2000
 #define THRESHOLD 0x200000
 #define CLAIM 0x200004
+#define CONTEXT_ENABLE 0x80 /* from one context's registers to the next's */
+#define CONTEXT 0x1000
 
 static uint32_t bit(uint32_t source)
 {
@@ -40,11 +45,11 @@ void plic_line(plic_state *s, uint32_t source, int level)
 }
 
 /* The pending, enabled source of highest priority above the threshold; the lowest number among equals; 0 if none. */
-static uint32_t best(const plic_state *s)
+static uint32_t best(const plic_state *s, const uint32_t *enable, uint32_t threshold)
 {
-    uint32_t found = 0, priority = s->threshold;
+    uint32_t found = 0, priority = threshold;
     for (uint32_t word = 0; word < WORDS; word++) {
-        uint32_t candidates = s->pending[word] & s->enable[word];
+        uint32_t candidates = s->pending[word] & enable[word];
         while (candidates) {
             uint32_t source = word * 32 + (uint32_t)__builtin_ctz(candidates);
             if (s->priority[source] > priority) {
@@ -59,7 +64,26 @@ static uint32_t best(const plic_state *s)
 
 int plic_irq(const plic_state *s)
 {
-    return best(s) != 0;
+    return best(s, s->enable, s->threshold) != 0;
+}
+
+static uint32_t claim(plic_state *s, uint32_t source)
+{
+    if (source) {
+        s->pending[source >> 5] &= ~bit(source);
+        s->claimed[source >> 5] |= bit(source);
+    }
+    return source;
+}
+
+static void complete(plic_state *s, uint64_t value)
+{
+    if (value == 0 || value >= SOURCES)
+        return;
+    uint32_t source = (uint32_t)value;
+    s->claimed[source >> 5] &= ~bit(source);
+    if (s->level[source >> 5] & bit(source))
+        s->pending[source >> 5] |= bit(source);
 }
 
 int plic_read(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t *value)
@@ -77,12 +101,7 @@ int plic_read(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint6
     } else if (offset == THRESHOLD) {
         *value = s->threshold;
     } else if (offset == CLAIM) {
-        uint32_t source = best(s);
-        *value = source;
-        if (source) {
-            s->pending[source >> 5] &= ~bit(source);
-            s->claimed[source >> 5] |= bit(source);
-        }
+        *value = claim(s, best(s, s->enable, s->threshold));
     }
     return 0;
 }
@@ -99,11 +118,50 @@ int plic_write(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint
         s->enable[word] = (uint32_t)value & (word ? ~0u : ~1u); /* source 0 does not exist */
     } else if (offset == THRESHOLD) {
         s->threshold = value & 7;
-    } else if (offset == CLAIM && value > 0 && value < SOURCES) {
-        uint32_t source = (uint32_t)value;
-        s->claimed[source >> 5] &= ~bit(source);
-        if (s->level[source >> 5] & bit(source))
-            s->pending[source >> 5] |= bit(source);
+    } else if (offset == CLAIM) {
+        complete(s, value);
     }
+    return 0;
+}
+
+/* --- the supervisor's context ---------------------------------------------------------------------------------- */
+
+int plic_is_supervisor(uint64_t offset)
+{
+    return offset - ENABLE - CONTEXT_ENABLE < CONTEXT_ENABLE || offset - THRESHOLD - CONTEXT < CONTEXT;
+}
+
+int plic_irq_supervisor(const plic_state *s, const supervisor_state *context)
+{
+    return best(s, context->plic_enable, context->plic_threshold) != 0;
+}
+
+int plic_read_supervisor(plic_state *s, const supervisor_state *context, uint64_t offset, uint32_t size,
+                         uint64_t *value)
+{
+    uint64_t at = offset - ENABLE - CONTEXT_ENABLE;
+    if (size != 4 || (offset & 3))
+        return -1;
+    *value = 0;
+    if (at < 4 * WORDS)
+        *value = context->plic_enable[at >> 2];
+    else if (offset == THRESHOLD + CONTEXT)
+        *value = context->plic_threshold;
+    else if (offset == CLAIM + CONTEXT)
+        *value = claim(s, best(s, context->plic_enable, context->plic_threshold));
+    return 0;
+}
+
+int plic_write_supervisor(plic_state *s, supervisor_state *context, uint64_t offset, uint32_t size, uint64_t value)
+{
+    uint64_t at = offset - ENABLE - CONTEXT_ENABLE;
+    if (size != 4 || (offset & 3))
+        return -1;
+    if (at < 4 * WORDS)
+        context->plic_enable[at >> 2] = (uint32_t)value & (at >> 2 ? ~0u : ~1u);
+    else if (offset == THRESHOLD + CONTEXT)
+        context->plic_threshold = value & 7;
+    else if (offset == CLAIM + CONTEXT)
+        complete(s, value);
     return 0;
 }

@@ -5,7 +5,7 @@ The decoder in C, the executable definition, the page about the toy ISA and the 
 a word is legal in all of them or in none. The build loads this file alone, by path: it may not import vmrec.
 
 Sources: The RISC-V Instruction Set Manual, Volume I, 20191213 (chapters 2, 3, 5-9, 11, 12, 16, 24) and
-Volume II, 20211203 (section 3.3, for mret and wfi). There is no supervisor mode, so no sret or sfence.vma.
+Volume II, 20211203 (sections 3.3 and 4.2, for mret, sret, wfi and sfence.vma).
 
 Reading a row:
 
@@ -27,11 +27,11 @@ __all__ = ["INSTRUCTIONS", "Instruction"]
 class Instruction(NamedTuple):
     """One row of the table.
 
-    `extensions` are all needed, of I M A F D C Zicsr Zifencei Priv. `format` is the manual's name of a format
+    `extensions` are all needed, of I M A F D C S Zicsr Zifencei Priv. `format` is the manual's name of a format
     (R I S B U J R4, CR CI CSS CIW CL CS CA CB CJ), or one of: I-shift (shamt in the immediate), R-rm (funct3
     is the rounding mode), R1 and R1-rm (rs2 belongs to the opcode), amo (R with aq and rl), lr (amo with
-    rs2 = 0), CSR, CSRI (5-bit immediate in rs1), fence, none (no operands). `syntax` is the operand order in
-    assembler; rd' and the like are the registers x8..x15 of the compressed formats.
+    rs2 = 0), CSR, CSRI (5-bit immediate in rs1), fence, fence.vma (rs1 and rs2), none (no operands). `syntax`
+    is the operand order in assembler; rd' and the like are the registers x8..x15 of the compressed formats.
     """
 
     name: str
@@ -59,6 +59,7 @@ RV64 = (64,)
 
 # Fields that are part of an opcode.
 OPCODE = 0x0000007F
+RD = 0x00000F80
 FUNCT3 = 0x00007000
 RS2 = 0x01F00000
 FUNCT7 = 0xFE000000
@@ -173,6 +174,11 @@ _CSR = (
 _MACHINE_MODE = (
     _row("mret", "Priv", BOTH, WORD, 0x30200073, "none"),
     _row("wfi", "Priv", BOTH, WORD, 0x10500073, "none"),
+)
+
+_SUPERVISOR_MODE = (
+    _row("sret", "S", BOTH, WORD, 0x10200073, "none"),
+    _row("sfence.vma", "S", BOTH, OPCODE | RD | FUNCT3 | FUNCT7, 0x12000073, "fence.vma", "rs1, rs2"),
 )
 
 _MULTIPLY = (
@@ -307,5 +313,5 @@ _COMPRESSED = (
 )
 
 INSTRUCTIONS: tuple[Instruction, ...] = (
-    _BASE + _CSR + _MACHINE_MODE + _MULTIPLY + _ATOMIC + _FLOAT_MOVES + _FLOAT + _COMPRESSED
+    _BASE + _CSR + _MACHINE_MODE + _SUPERVISOR_MODE + _MULTIPLY + _ATOMIC + _FLOAT_MOVES + _FLOAT + _COMPRESSED
 )

@@ -12,8 +12,8 @@ from vmrec.isa.instructions import INSTRUCTIONS, Instruction
 
 __all__ = ["PROFILES", "Profile", "matches", "profile"]
 
-#: The names that `profile` accepts; rv32im is the toy ISA.
-PROFILES = ("rv32im", "rv32imac", "rv32gc", "rv64im", "rv64imac", "rv64gc")
+#: The names that `profile` accepts; rv32im is the toy ISA. With s and u a hart has supervisor and user mode.
+PROFILES = ("rv32im", "rv32imac", "rv32gc", "rv32gcsu", "rv64im", "rv64imac", "rv64gc", "rv64gcsu")
 
 _ALWAYS = frozenset({"Zicsr", "Zifencei", "Priv"})
 

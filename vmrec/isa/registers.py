@@ -65,8 +65,29 @@ class Csr(NamedTuple):
         return self.number >> 10 == 3
 
 
+_SUPERVISOR_CSRS = (
+    (0x100, "sstatus", "the part of mstatus that is supervisor mode's"),
+    (0x104, "sie", "which of its interrupts are enabled"),
+    (0x105, "stvec", "trap handler of supervisor mode"),
+    (0x106, "scounteren", "which counters user mode may read"),
+    (0x10A, "senvcfg", "user mode's environment"),
+    (0x140, "sscratch", "for the trap handler's own use"),
+    (0x141, "sepc", "address of the instruction that was interrupted or trapped"),
+    (0x142, "scause", "cause of the last trap; top bit set for an interrupt"),
+    (0x143, "stval", "bad address or instruction word of the last trap"),
+    (0x144, "sip", "which of its interrupts are pending"),
+    (0x14D, "stimecmp", "time of the supervisor's timer interrupt"),
+    (0x180, "satp", "mode and root of address translation"),
+    (0x302, "medeleg", "causes that supervisor mode takes"),
+    (0x303, "mideleg", "interrupts that supervisor mode takes"),
+    (0x306, "mcounteren", "which counters the modes below may read"),
+    (0x30A, "menvcfg", "the environment of the modes below"),
+)
+
+
 def _csr_table() -> Iterable[Csr]:
     machine, float_ = frozenset({"Zicsr"}), frozenset({"F", "Zicsr"})
+    supervisor = frozenset({"S", "Zicsr"})
     both, rv32 = (32, 64), (32,)
     yield Csr(0x001, "fflags", "floating-point exception flags", float_, both)
     yield Csr(0x002, "frm", "floating-point rounding mode", float_, both)
@@ -93,6 +114,14 @@ def _csr_table() -> Iterable[Csr]:
         yield Csr(0xC80 + n, name + "h", f"upper half of {name}", machine, rv32)
     yield Csr(0xC01, "time", "the board's timer, 100 steps a tick", machine, both)
     yield Csr(0xC81, "timeh", "upper half of time", machine, rv32)
+    for number, name, meaning in _SUPERVISOR_CSRS:
+        yield Csr(number, name, meaning, supervisor, both)
+    yield Csr(0x15D, "stimecmph", "upper half of stimecmp", supervisor, rv32)
+    yield Csr(0x31A, "menvcfgh", "upper half of menvcfg", supervisor, rv32)
+    for n in range(4):
+        yield Csr(0x3A0 + n, f"pmpcfg{n}", "physical memory protection: rights", supervisor, rv32 if n & 1 else both)
+    for n in range(16):
+        yield Csr(0x3B0 + n, f"pmpaddr{n}", "physical memory protection: address", supervisor, both)
     yield Csr(0xF11, "mvendorid", "zero", machine, both)
     yield Csr(0xF12, "marchid", "zero", machine, both)
     yield Csr(0xF13, "mimpid", "zero", machine, both)
@@ -105,16 +134,13 @@ CSRS: dict[int, Csr] = {csr.number: csr for csr in sorted(_csr_table())}
 
 CSR_NUMBERS: dict[str, int] = {csr.name: csr.number for csr in CSRS.values()}
 
-# Known to the manual but absent from a machine without supervisor and user mode: named in listings only.
+# Known to the manual but absent from every machine here: named in listings only.
 _ABSENT: dict[int, str] = {
-    0x100: "sstatus", 0x104: "sie", 0x105: "stvec", 0x106: "scounteren", 0x10A: "senvcfg",
-    0x140: "sscratch", 0x141: "sepc", 0x142: "scause", 0x143: "stval", 0x144: "sip", 0x180: "satp",
-    0x302: "medeleg", 0x303: "mideleg", 0x306: "mcounteren", 0x30A: "menvcfg", 0x31A: "menvcfgh",
     0x34A: "mtinst", 0x34B: "mtval2", 0x747: "mseccfg", 0x757: "mseccfgh",
     0x7A0: "tselect", 0x7A1: "tdata1", 0x7A2: "tdata2", 0x7A3: "tdata3", 0x7A8: "mcontext",
     0x7B0: "dcsr", 0x7B1: "dpc", 0x7B2: "dscratch0", 0x7B3: "dscratch1",
-    **{0x3A0 + n: f"pmpcfg{n}" for n in range(16)},
-    **{0x3B0 + n: f"pmpaddr{n}" for n in range(64)},
+    **{0x3A0 + n: f"pmpcfg{n}" for n in range(4, 16)},
+    **{0x3B0 + n: f"pmpaddr{n}" for n in range(16, 64)},
 }
 
 

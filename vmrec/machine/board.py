@@ -5,7 +5,7 @@
     0x0010_0000  test finisher (power off, exit code)
     0x0010_1000  goldfish RTC                                   PLIC source 11
     0x0200_0000  CLINT: msip, mtimecmp, mtime (10 MHz)
-    0x0c00_0000  PLIC, 95 sources, one context
+    0x0c00_0000  PLIC, 95 sources, a context for machine mode, one for supervisor mode if there is such
     0x1000_0000  UART 16550A                                    PLIC source 10
     0x1020_0000  entropy (vmrec's own)
     0x8000_0000  RAM
@@ -16,7 +16,19 @@ The addresses are QEMU's `virt` board's, so guests made for it run here. The nat
 *Machine revision*: the number that a recording names. It stands for the board, each device's behaviour, the trap
 rules and the time rules. Any change that a guest could see makes a new revision and keeps the old one.
 
-Where revision 1 departs from the manual, because Unicorn 2.1.4 does and the VMM cannot see it happen:
+Revision 1 has machine mode only. *Revision 2* is the same machine for the profiles with supervisor and user mode
+(`rv64gcsu`, `rv32gcsu`); a guest of another profile could not tell the two apart, and is given revision 1. What the
+manual leaves open, revision 2 decides so:
+
+  - satp takes Bare, Sv39 and Sv48 (Sv32 on RV32); another mode leaves satp as it was; all ASID bits are kept and mean
+    nothing. Translations are never seen to be cached: a store to a page table counts at once, sfence.vma does nothing.
+  - A and D bits are set by the hart, with the access that needs them. Reserved bits in an entry are page faults.
+  - PMP has 16 entries of 4 KiB granularity. An access below machine mode that no entry matches fails.
+  - Misaligned loads and stores are done, also over the end of a page. wfi is illegal in user mode at once, and in
+    supervisor mode with mstatus.TW set.
+  - The reservation of lr is by virtual address, and every trap and return from one ends it.
+
+Where both revisions depart from the manual, because Unicorn 2.1.4 does and the VMM cannot see it happen:
 
   - single-precision results are stored with zeros above them instead of ones, and single-precision operands are taken
     without a look at their upper half (NaN boxing); flw does box;
@@ -41,14 +53,15 @@ __all__ = [
     "RAM_BASE",
     "RAM_SIZE_MAX",
     "RAM_SIZE_MIN",
-    "REVISION",
+    "REVISIONS",
     "ROM_BASE",
     "ROM_SIZE",
     "STEPS_PER_TICK",
     "MachineConfig",
 ]
 
-REVISION = 1
+#: The machine revisions that this vmrec can replay.
+REVISIONS = (1, 2)
 ROM_BASE = 0x1000
 ROM_SIZE = 0xF000
 RAM_BASE = 0x8000_0000
@@ -69,23 +82,28 @@ class MachineConfig:
     """Everything that fixes a machine before its first step, except the guest.
 
     `ram_size` in bytes, a multiple of 4096; `time_rule`: "virtual" (time follows the position) or "stepped" (time is
-    constant between clock events); `rtc_base_ns`: what the RTC shows at mtime 0, ns since 1970.
+    constant between clock events); `rtc_base_ns`: what the RTC shows at mtime 0, ns since 1970. A `revision` of 0
+    stands for the one that machines of this ISA are made with now.
 
     Raises UsageError if a value is out of range, or the revision or profile is not known here.
     """
 
-    revision: int = REVISION
+    revision: int = 0
     isa: str = "rv32im"
     ram_size: int = 128 << 20
     time_rule: TimeRule = "virtual"
     rtc_base_ns: int = 0
 
     def __post_init__(self) -> None:
-        if self.revision != REVISION:
+        if self.revision == 0:
+            object.__setattr__(self, "revision", 2 if self.supervisor else 1)
+        if self.revision not in REVISIONS:
             raise UsageError(
-                f"machine revision {self.revision} is not known to this vmrec, which has revision {REVISION}. "
-                "A recording needs the revision that made it: upgrade vmrec."
+                f"machine revision {self.revision} is not known to this vmrec, which has revisions "
+                f"{' and '.join(map(str, REVISIONS))}. A recording needs the revision that made it: upgrade vmrec."
             )
+        if self.supervisor != (self.revision == 2):
+            raise UsageError(f"a machine of revision {self.revision} cannot be {self.isa}: the recording is damaged")
         largest = RAM_SIZE_MAX[self.profile.xlen]
         if not RAM_SIZE_MIN <= self.ram_size <= largest or self.ram_size % PAGE_SIZE:
             raise UsageError(
@@ -101,6 +119,11 @@ class MachineConfig:
     def profile(self) -> Profile:
         """The ISA profile that `isa` names."""
         return profile(self.isa)
+
+    @property
+    def supervisor(self) -> bool:
+        """Whether the hart has supervisor and user mode."""
+        return "S" in self.profile.extensions
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a trace header."""

@@ -26,11 +26,13 @@ from vmrec.isa.registers import CSRS
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, ROM_BASE, ROM_SIZE, MachineConfig
 from vmrec.machine.cpu import open_core, open_engine, profile_bits
 from vmrec.machine.edits import edited
+from vmrec.machine.supervisor import impossible_supervisor
 from vmrec.trace.digests import OutputChain, PageTree, digest_of_sorted
 
 __all__ = ["Captured", "Digest", "Exit", "Machine", "Snapshot", "StopReason"]
 
 Engine = Literal["auto", "engine", "stepper"]
+Access = Literal["load", "store", "fetch"]
 
 #: The records of the native core that are state, in the order of the digest. See native/vmrec.h.
 _STATE = {
@@ -42,10 +44,13 @@ _STATE = {
     "rtc": "rtc_state",
     "entropy": "entropy_state",
 }
+#: And one more in a machine with supervisor and user mode. It belongs to the hart.
+_SUPERVISOR = {"supervisor": "supervisor_state"}
 MSTATUS_STACK, MSTATUS_MPP, MSTATUS_FS = 0x88, 0x1800, 0x6000
 INTERRUPTS = 0x888
 #: No run gets that far: at 10**10 steps a second it is 14 years.
 POSITION_MAX = 1 << 62
+_ACCESSES = {"load": 0, "store": 1, "fetch": 2}
 _MODES = {"auto": 0, "engine": 1, "stepper": 2}
 
 
@@ -140,6 +145,7 @@ class Machine:
         check_fits(guest, RAM_BASE, config.ram_size)
         self.config = config
         self.guest = guest
+        self._parts = _STATE | _SUPERVISOR if config.supervisor else _STATE
         self._lib, self._ffi = open_core()
         self._engine, handle = open_engine(profile.xlen)
         error = self._ffi.new("const char **")
@@ -451,9 +457,30 @@ class Machine:
             return bytes(rom[address - ROM_BASE : address - ROM_BASE + size])
         raise UsageError(f"{size} bytes at {address:#x} are neither in RAM nor in the boot ROM")
 
+    def translate(self, address: int, *, access: Access = "load", mode: int | None = None) -> int | None:
+        """The physical address that a virtual one leads to now, without any effect; None if the access would fault.
+
+        `mode`: 0 user, 1 supervisor, 3 machine mode; by default what the hart's own accesses have.
+        """
+        physical = self._ffi.new("uint64_t *")
+        as_mode = -1 if mode is None else mode
+        fault = self._lib.vm_translate(self._vm, address, _ACCESSES[access], as_mode, physical)
+        return None if fault else int(physical[0])
+
+    def read_virtual(self, address: int, size: int, *, mode: int | None = None) -> bytes:
+        """As `read_memory`, by virtual address. Raises UsageError if not all of the range can be read."""
+        content = b""
+        while len(content) < size:
+            at = address + len(content)
+            physical = self.translate(at, mode=mode)
+            if physical is None:
+                raise UsageError(f"nothing is mapped at {at:#x} that could be read; choose another address")
+            content += self.read_memory(physical, min(size - len(content), PAGE_SIZE - at % PAGE_SIZE))
+        return content
+
     @property
     def privilege(self) -> int:
-        """The privilege mode: 3 is machine mode."""
+        """The privilege mode: 3 machine mode, 1 supervisor, 0 user."""
         return int(self._vm.hart.priv)
 
     def page(self, index: int) -> bytes:
@@ -535,7 +562,7 @@ class Machine:
     # --- state ---
 
     def _record(self, name: str) -> dict[str, Any]:
-        layout, fields = _layout(self._ffi, _STATE[name])
+        layout, fields = _layout(self._ffi, self._parts[name])
         values = layout.unpack_from(self._state_bytes(), self._ffi.offsetof("vm_t", name))
         return {
             field: values[first] if count is None else list(values[first : first + count])
@@ -547,7 +574,7 @@ class Machine:
 
         Outputs must have been taken before.
         """
-        state: dict[str, Any] = {name: self._record(name) for name in _STATE}
+        state: dict[str, Any] = {name: self._record(name) for name in self._parts}
         state["outputs"] = self._chain.save()
         return state
 
@@ -556,18 +583,20 @@ class Machine:
 
         Raises UsageError if it is not a state of this machine: it comes from a file.
         """
-        if set(state) != {*_STATE, "outputs"} or not all(isinstance(part, dict) for part in state.values()):
+        if set(state) != {*self._parts, "outputs"} or not all(isinstance(part, dict) for part in state.values()):
             raise UsageError("the state is not one of this machine revision: its parts have other names")
-        for name, type_name in _STATE.items():
+        for name, type_name in self._parts.items():
             self._check_record(name, type_name, state[name])
         wrong = _impossible(self.config, state["hart"], state["time"])
+        if wrong is None and self.config.supervisor:
+            wrong = impossible_supervisor(self.config.profile.xlen, state["hart"], state["supervisor"])
         if wrong:
             raise UsageError(f"the state's {wrong} has a value that this machine cannot reach")
         try:
             self._chain = OutputChain.restore(state["outputs"])
         except ValueError as error:
             raise UsageError(f"the state's outputs are damaged: {error}") from error
-        for name in _STATE:
+        for name in self._parts:
             record = getattr(self._vm, name)
             for field, value in state[name].items():
                 if isinstance(value, bytes):
@@ -591,7 +620,7 @@ class Machine:
         self._lib.vm_state_changed(self._vm)
 
     def _state_bytes(self) -> Any:
-        """The records of `_STATE`, which come first in the native record."""
+        """All state records, which come first in the native record."""
         return self._ffi.buffer(self._vm, self._ffi.offsetof("vm_t", "xlen"))
 
     def _check_record(self, name: str, type_name: str, values: dict[str, Any]) -> None:
@@ -615,6 +644,8 @@ class Machine:
         """The digest at the current position; costs what changed since the last one. Outputs must have been taken."""
         self._hash_dirty()
         registers = self._record("hart")
+        if self.config.supervisor:
+            registers |= self._record("supervisor")
         # The records hold nothing but integers, lists of them and bytes: sorted, they are as digest_of has them.
         devices = digest_of_sorted({name: _sorted(self._record(name)) for name in sorted(_STATE) if name != "hart"})
         ram, outputs = self._tree.root(), self._chain.value()
@@ -688,10 +719,11 @@ def _impossible(config: MachineConfig, hart: Mapping[str, Any], time: Mapping[st
         "hart.reserved_value": hart["reserved_value"] <= (word if reserved else 0),
         "hart.fflags": hart["fflags"] <= (31 if floats else 0),
         "hart.frm": hart["frm"] <= (7 if floats else 0),
-        "hart.priv": hart["priv"] == 3,
-        "hart.mstatus": hart["mstatus"] & ~(MSTATUS_FS if floats else 0) & ~MSTATUS_STACK == MSTATUS_MPP,
-        "hart.mie": hart["mie"] & ~INTERRUPTS == 0,
-        "hart.mip": hart["mip"] & ~INTERRUPTS == 0,
+        "hart.priv": config.supervisor or hart["priv"] == 3,
+        "hart.mstatus": config.supervisor
+        or hart["mstatus"] & ~(MSTATUS_FS if floats else 0) & ~MSTATUS_STACK == MSTATUS_MPP,
+        "hart.mie": config.supervisor or hart["mie"] & ~INTERRUPTS == 0,
+        "hart.mip": config.supervisor or hart["mip"] & ~INTERRUPTS == 0,
         "hart.mtvec": hart["mtvec"] & ~word == 0 and hart["mtvec"] & 3 < 2,
         "hart.mepc": hart["mepc"] & ~(word & code) == 0,
         **{f"hart.{name}": hart[name] <= word for name in ("mscratch", "mcause", "mtval")},

@@ -112,4 +112,5 @@ def fingerprint(machine: Machine) -> bytes:
     """
     hart, ffi = _hart(machine), machine.native[2]
     mip = ffi.offsetof("hart_state", "mip")
-    return hart[:mip] + hart[mip + 8 :] + int(machine.native[1].inflow).to_bytes(8, "little")
+    supervisor = bytes(ffi.buffer(ffi.addressof(machine.native[1], "supervisor"))) if machine.config.supervisor else b""
+    return hart[:mip] + hart[mip + 8 :] + supervisor + int(machine.native[1].inflow).to_bytes(8, "little")

@@ -49,7 +49,7 @@ OPTIMISATION = ["-O3", "-fno-strict-aliasing", "-std=gnu11", "-fPIC", "-fvisibil
 WARNINGS = ["-Wall", "-Wextra"]
 
 #: Extensions in the order of their bits in `isa_table.h`.
-EXTENSIONS = ("I", "M", "A", "F", "D", "C", "Zicsr", "Zifencei", "Priv")
+EXTENSIONS = ("I", "M", "A", "F", "D", "C", "Zicsr", "Zifencei", "Priv", "S", "U")
 #: Bit of each register width in `isa_row.xlens`.
 XLEN_BITS = {32: 1, 64: 2}
 

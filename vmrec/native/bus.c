@@ -55,6 +55,14 @@ void bus_update_lines(vm_t *vm)
         mip |= MIP_MTIP;
     if (plic_irq(&vm->plic))
         mip |= MIP_MEIP;
+    if (vm->in->supervisor) {
+        const supervisor_state *s = &vm->supervisor;
+        mip |= s->soft_mip & (s->menvcfg & MENVCFG_STCE ? MIP_SSIP | MIP_SEIP : MIP_SUPERVISOR);
+        if ((s->menvcfg & MENVCFG_STCE) && vm_mtime(vm) >= s->stimecmp)
+            mip |= MIP_STIP;
+        if (plic_irq_supervisor(&vm->plic, s))
+            mip |= MIP_SEIP;
+    }
     vm->hart.mip = mip;
 }
 
@@ -81,6 +89,9 @@ static int access_device(vm_t *vm, enum device device, port_t *port, uint64_t of
         return write ? clint_write(&vm->clint, port, offset, size, *value)
                      : clint_read(&vm->clint, port, offset, size, value);
     case PLIC:
+        if (vm->in->supervisor && plic_is_supervisor(offset))
+            return write ? plic_write_supervisor(&vm->plic, &vm->supervisor, offset, size, *value)
+                         : plic_read_supervisor(&vm->plic, &vm->supervisor, offset, size, value);
         return write ? plic_write(&vm->plic, port, offset, size, *value)
                      : plic_read(&vm->plic, port, offset, size, value);
     case UART:

@@ -310,6 +310,25 @@ void capture_access(vm_t *vm, uint64_t address, uint64_t value, uint64_t positio
     c->rows.values[c->rows.accesses++] = value;
 }
 
+/*
+ * The code of the open block. It lies in one page of RAM or ROM, but for an instruction across the page's end: with
+ * virtual addresses its second half may be anywhere, and the bytes are put together in `straddling`.
+ */
+static const uint8_t *block_code(const vm_t *vm, uint32_t length, uint8_t *straddling)
+{
+    const struct vm_internal *in = vm->in;
+    const capture_t *c = &in->capture;
+    uint64_t at = c->open_pc & (PAGE_SIZE - 1);
+    if (c->open_page == NEVER)
+        return door_fetch((vm_t *)vm, c->open_pc);
+    const uint8_t *code = in->ram + (c->open_page << PAGE_SHIFT) + at;
+    if (!in->supervisor || at + length <= PAGE_SIZE)
+        return code;
+    memcpy(straddling, code, PAGE_SIZE - at);
+    memcpy(straddling + PAGE_SIZE - at, in->straddle, 2);
+    return straddling;
+}
+
 /* Ends the open block at `end_pc`, with `position` steps done. Called before the bytes of its code can change. */
 void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap)
 {
@@ -321,7 +340,8 @@ void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap)
                        .length = (uint32_t)(end_pc - c->open_pc), .trap = trap};
     if (!block.steps)
         return;
-    const uint8_t *code = door_fetch(vm, c->open_pc);
+    uint8_t straddling[PAGE_SIZE + 2];
+    const uint8_t *code = block_code(vm, block.length, straddling);
     if (c->check) {
         check_block(vm, &block, code);
         return;
@@ -329,8 +349,8 @@ void capture_close(vm_t *vm, uint64_t end_pc, uint64_t position, uint32_t trap)
     /* Most blocks are the one that began here last time, of code that has not changed since. */
     decoded_page *page = NULL;
     uint32_t *last = NULL;
-    if (c->open_pc - RAM_BASE < vm->ram_size) {
-        page = vm->in->decoded[(c->open_pc - RAM_BASE) >> PAGE_SHIFT];
+    if (c->open_page != NEVER && code != straddling) {
+        page = vm->in->decoded[c->open_page];
         last = &page->last_block[(c->open_pc & (PAGE_SIZE - 1)) >> 1];
     }
     uint32_t id = last ? *last : NEVER;

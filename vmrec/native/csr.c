@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Control and status registers of the machine-mode hart (privileged manual chapter 2 and 3.1).
+ * Control and status registers of the machine-mode hart (privileged manual chapter 2 and 3.1); those that come with
+ * supervisor mode are in csr_supervisor.c.
  *
  * Whether an access is a read or a write, and that the two top bits of the number say "read only", is the stepper's
  * business; here a number either exists or does not. Fields that the manual calls WARL and that this machine does not
@@ -32,6 +33,10 @@
 #define CSR_MCONFIGPTR 0xf15
 
 #define MIE_WRITABLE (MIP_MSIP | MIP_MTIP | MIP_MEIP)
+#define MSTATUS_XLENS (2ull << 34 | 2ull << 32) /* SXL, UXL: 64 bits */
+#define MSTATUS_SUPERVISOR                                                                                              \
+    (MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_MPRV | MSTATUS_SUM | MSTATUS_MXR | MSTATUS_TVM | MSTATUS_TW     \
+     | MSTATUS_TSR)
 
 static uint64_t xlen_mask(const vm_t *vm)
 {
@@ -43,7 +48,8 @@ uint64_t csr_misa(const vm_t *vm)
     static const struct {
         uint32_t extension;
         char letter;
-    } letters[] = {{EXT_I, 'I'}, {EXT_M, 'M'}, {EXT_A, 'A'}, {EXT_F, 'F'}, {EXT_D, 'D'}, {EXT_C, 'C'}};
+    } letters[] = {{EXT_I, 'I'}, {EXT_M, 'M'}, {EXT_A, 'A'}, {EXT_F, 'F'}, {EXT_D, 'D'}, {EXT_C, 'C'},
+                   {EXT_S, 'S'}, {EXT_U, 'U'}};
     uint64_t misa = vm->xlen == 32 ? 1ull << 30 : 2ull << 62;
     for (size_t i = 0; i < sizeof letters / sizeof *letters; i++)
         if (vm->extensions & letters[i].extension)
@@ -109,6 +115,8 @@ int csr_read(vm_t *vm, uint32_t number, uint64_t *value)
         break;
     case CSR_MSTATUS:
         v = h->mstatus | ((h->mstatus & MSTATUS_FS) == MSTATUS_FS ? 1ull << (vm->xlen - 1) : 0);
+        if (vm->in->supervisor && vm->xlen == 64)
+            v |= MSTATUS_XLENS;
         break;
     case CSR_MSTATUSH:
         if (vm->xlen != 32)
@@ -129,7 +137,8 @@ int csr_read(vm_t *vm, uint32_t number, uint64_t *value)
             v = 0; /* mhpmevent, vendor, architecture, implementation, hart id: all zero */
             break;
         }
-        return -1;
+        if (!vm->in->supervisor || csr_supervisor_read(vm, number, &v))
+            return -1;
     }
     *value = v & xlen_mask(vm);
     return 0;
@@ -145,10 +154,25 @@ static void write_counter(uint64_t *offset, uint64_t now, uint32_t number, uint6
     *offset = wanted - (now + 1);
 }
 
+static void write_mstatus(vm_t *vm, uint64_t value)
+{
+    hart_state *h = &vm->hart;
+    uint64_t old = h->mstatus, writable = MSTATUS_MIE | MSTATUS_MPIE | ((vm->extensions & EXT_F) ? MSTATUS_FS : 0);
+    if (vm->in->supervisor) {
+        writable |= MSTATUS_SUPERVISOR;
+        if ((value & MSTATUS_MPP) >> 11 != 2) /* there is no such mode */
+            writable |= MSTATUS_MPP;
+    }
+    h->mstatus = (old & ~writable) | (value & writable);
+    if ((old ^ h->mstatus) & (MSTATUS_SUM | MSTATUS_MXR))
+        walk_forget(vm);
+    walk_view_changed(vm);
+}
+
 int csr_write(vm_t *vm, uint32_t number, uint64_t value)
 {
     hart_state *h = &vm->hart;
-    uint64_t writable, ignored;
+    uint64_t ignored;
     if (csr_read(vm, number, &ignored))
         return -1;
     value &= xlen_mask(vm);
@@ -160,10 +184,13 @@ int csr_write(vm_t *vm, uint32_t number, uint64_t value)
         h->frm = value >> 5 & 7;
         break;
     case CSR_MSTATUS:
-        writable = MSTATUS_MIE | MSTATUS_MPIE | ((vm->extensions & EXT_F) ? MSTATUS_FS : 0);
-        h->mstatus = (h->mstatus & ~writable) | (value & writable);
+        write_mstatus(vm, value);
         break;
-    case CSR_MIE: h->mie = value & MIE_WRITABLE; break;
+    case CSR_MIE: h->mie = value & (MIE_WRITABLE | (vm->in->supervisor ? MIP_SUPERVISOR : 0)); break;
+    case CSR_MIP:
+        if (vm->in->supervisor)
+            csr_supervisor_write_mip(vm, value);
+        break;
     case CSR_MTVEC:
         if ((value & 3) < 2)
             h->mtvec = value;
@@ -180,7 +207,10 @@ int csr_write(vm_t *vm, uint32_t number, uint64_t value)
     case CSR_MINSTRET | 0x80:
         write_counter(&h->minstret_offset, vm->time.position - vm->time.traps, number, value, vm->xlen);
         break;
-    default: break; /* exists, and nothing of it is writable */
+    default: /* exists; the machine-mode hart has nothing else that is writable */
+        if (vm->in->supervisor && !csr_supervisor_read(vm, number, &ignored))
+            csr_supervisor_write(vm, number, value);
+        break;
     }
     if (number <= CSR_FCSR && number >= CSR_FFLAGS)
         h->mstatus |= MSTATUS_FS;

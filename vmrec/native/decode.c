@@ -56,7 +56,8 @@ uint32_t isa_extension_bit(const char *name)
         const char *name;
         uint32_t bit;
     } bits[] = {{"I", EXT_I}, {"M", EXT_M}, {"A", EXT_A}, {"F", EXT_F}, {"D", EXT_D}, {"C", EXT_C},
-                {"Zicsr", EXT_ZICSR}, {"Zifencei", EXT_ZIFENCEI}, {"Priv", EXT_PRIV}};
+                {"Zicsr", EXT_ZICSR}, {"Zifencei", EXT_ZIFENCEI}, {"Priv", EXT_PRIV},
+                {"S", EXT_S}, {"U", EXT_U}};
     for (size_t i = 0; i < sizeof bits / sizeof *bits; i++)
         if (!strcmp(bits[i].name, name))
             return bits[i].bit;
@@ -232,7 +233,7 @@ void decode(const vm_t *vm, uint32_t w, insn_t *insn)
 int decode_needs_stepper(const insn_t *insn)
 {
     switch (insn->op) {
-    case OPX_ILLEGAL: case OP_ECALL: case OP_EBREAK: case OP_MRET: case OP_WFI: case OP_CSRRW: case OP_CSRRS:
+    case OPX_ILLEGAL: case OP_ECALL: case OP_EBREAK: case OP_MRET: case OP_SRET: case OP_SFENCE_VMA: case OP_WFI: case OP_CSRRW: case OP_CSRRS:
     case OP_CSRRC: case OP_CSRRWI: case OP_CSRRSI: case OP_CSRRCI:
         return 1;
     default: return 0;

@@ -13,6 +13,7 @@
  *     DECODED            load                  fetch from its decoded copy; a store comes here first
  *     STEPPED            load, store           fetch (the engine does not run this page's code any more)
  *     WATCHED            load                  a store comes here first
+ *     TABLE              load                  a store comes here first, and walk.c forgets what it keeps
  *     READ_WATCHED       fetch                 a load or a store comes here first
  *     MISSING            nothing               nothing: vm_run returns MISSING_PAGE
  *
@@ -42,7 +43,9 @@ int door_create(vm_t *vm)
         return -1;
     }
     in->rom = calloc(1, ROM_SIZE);
-    in->page_flags = calloc(in->pages, 1);
+    in->page_flags = calloc(in->pages, sizeof *in->page_flags);
+    in->tables = calloc(in->pages, sizeof *in->tables);
+    in->code_slots = calloc(in->pages, sizeof *in->code_slots);
     in->dirty = calloc(in->pages, sizeof *in->dirty);
     in->code_chunks = calloc(in->pages, sizeof *in->code_chunks);
     in->write_epoch = calloc(in->pages, sizeof *in->write_epoch);
@@ -52,8 +55,10 @@ int door_create(vm_t *vm)
     in->stepped = calloc(in->pages, sizeof *in->stepped);
     in->tlb_epoch = 1;
     in->ram_fast_limit = vm->ram_size - 7;
+    in->walk_epoch = 1;
+    in->identity = 1;
     return in->rom && in->page_flags && in->dirty && in->code_chunks && in->write_epoch && in->code_stores
-                   && in->decoded && in->stale && in->stepped ? 0 : -1;
+                   && in->decoded && in->stale && in->stepped && in->tables && in->code_slots ? 0 : -1;
 }
 
 void door_destroy(vm_t *vm)
@@ -68,6 +73,8 @@ void door_destroy(vm_t *vm)
         munmap(in->ram, vm->ram_size);
     free(in->rom);
     free(in->page_flags);
+    free(in->tables);
+    free(in->code_slots);
     free(in->dirty);
     free(in->code_chunks);
     free(in->write_epoch);
@@ -96,7 +103,7 @@ static void forget_insn(decoded_page *decoded, uint64_t first, uint64_t last)
 void door_make_stale(vm_t *vm, uint64_t page)
 {
     struct vm_internal *in = vm->in;
-    uint8_t *flags = &in->page_flags[page];
+    uint16_t *flags = &in->page_flags[page];
     if ((*flags & (PAGE_CODE | PAGE_STALE)) == PAGE_CODE) {
         *flags |= PAGE_STALE;
         in->stale[in->stale_count++] = (uint32_t)page;
@@ -118,6 +125,8 @@ void door_code_store(vm_t *vm, uint64_t offset, uint32_t length)
         forget_insn(in->decoded[page], at >= 2 ? (at - 2) >> 1 : 0, (at + length - 1) >> 1);
     if (chunks & touched)
         door_make_stale(vm, page);
+    if (at < 2 && in->supervisor) /* the half before may be in any page: have the stepper decode it anew */
+        in->recheck = 1;
     if (at < 2 && page > 0) {
         door_make_stale(vm, page - 1);
         if (in->page_flags[page - 1] & PAGE_DECODED)
@@ -156,7 +165,7 @@ void door_forget_decoded(vm_t *vm, uint64_t page)
     struct vm_internal *in = vm->in;
     if (in->page_flags[page] & PAGE_DECODED) {
         forget_insn(in->decoded[page], 0, 2047);
-        in->page_flags[page] &= (uint8_t)~PAGE_DECODED;
+        in->page_flags[page] &= (uint16_t)~PAGE_DECODED;
         if (page > 0 && (in->page_flags[page - 1] & PAGE_DECODED))
             forget_insn(in->decoded[page - 1], 2047, 2047);
     }
@@ -204,11 +213,13 @@ static void store_part(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint32_t
 {
     struct vm_internal *in = vm->in;
     uint64_t page = offset >> PAGE_SHIFT;
-    uint8_t flags = in->page_flags[page];
+    uint16_t flags = in->page_flags[page];
     door_mark_dirty(vm, page);
     if (flags & (PAGE_CODE | PAGE_DECODED))
         door_code_store(vm, offset, length);
     memcpy(in->ram + offset, bytes, length);
+    if (flags & PAGE_TABLE)
+        walk_forget(vm);
     if (flags & PAGE_CODE) {
         in->reasons++;
         if (++in->code_stores[page] >= CODE_STORES_MAX) {
@@ -249,6 +260,14 @@ void door_store(vm_t *vm, uint64_t address, uint32_t size, uint64_t value)
         look_at_tohost(vm);
 }
 
+void door_store_entry(vm_t *vm, uint64_t address, uint32_t size, uint64_t entry)
+{
+    uint64_t offset = address - RAM_BASE;
+    door_mark_dirty(vm, offset >> PAGE_SHIFT);
+    door_code_store(vm, offset, size);
+    memcpy(vm->in->ram + offset, &entry, size);
+}
+
 /* Code at a physical address: two bytes that lie together, or NULL if nothing can be executed there. */
 const uint8_t *door_fetch(vm_t *vm, uint64_t address)
 {
@@ -275,6 +294,8 @@ void vm_host_replaced(vm_t *vm, uint64_t page)
 {
     door_make_stale(vm, page);
     door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
+    if (vm->in->page_flags[page] & PAGE_TABLE)
+        walk_forget(vm);
 }
 
 void vm_host_wrote(vm_t *vm, uint64_t page)
@@ -294,10 +315,10 @@ void vm_take_dirty(vm_t *vm, uint32_t *pages)
     struct vm_internal *in = vm->in;
     memcpy(pages, in->dirty, in->dirty_count * sizeof *pages);
     for (size_t i = 0; i < in->dirty_count; i++)
-        in->page_flags[in->dirty[i]] &= (uint8_t)~PAGE_DIRTY;
+        in->page_flags[in->dirty[i]] &= (uint16_t)~PAGE_DIRTY;
     in->dirty_count = 0;
     for (size_t i = 0; i < in->stepped_count; i++) {
-        in->page_flags[in->stepped[i]] &= (uint8_t)~PAGE_STEPPED;
+        in->page_flags[in->stepped[i]] &= (uint16_t)~PAGE_STEPPED;
         in->code_stores[in->stepped[i]] = 0;
     }
     in->stepped_count = 0;
@@ -322,11 +343,13 @@ void vm_set_missing(vm_t *vm, uint64_t page, int missing)
     if (missing && !was) {
         door_forget_decoded(vm, page);
         door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
+        if (in->page_flags[page] & PAGE_TABLE)
+            walk_forget(vm);
         in->page_flags[page] |= PAGE_MISSING;
         in->missing++;
         engine_flush_tlb(vm);
     } else if (!missing && was) {
-        in->page_flags[page] &= (uint8_t)~PAGE_MISSING;
+        in->page_flags[page] &= (uint16_t)~PAGE_MISSING;
         in->missing--;
     }
 }

@@ -75,6 +75,25 @@ void vm_set_api(const engine_api *from)
     api.exit_check_64 = from->exit_check_64;
 }
 
+/* The engine's registers in the saved context. */
+
+static uint8_t *blob(const struct vm_internal *in)
+{
+    return in->context;
+}
+
+static void put(const struct vm_internal *in, size_t at, uint64_t value)
+{
+    memcpy(blob(in) + at, &value, in->word_bytes);
+}
+
+static uint64_t get(const struct vm_internal *in, size_t at)
+{
+    uint64_t value = 0;
+    memcpy(&value, blob(in) + at, in->word_bytes);
+    return value;
+}
+
 /* --- blocks ------------------------------------------------------------------------------------------------- */
 
 static block_info *block_slot(const struct vm_internal *in, uint64_t pc)
@@ -82,15 +101,26 @@ static block_info *block_slot(const struct vm_internal *in, uint64_t pc)
     return &in->blocks[(pc >> 1) & (BLOCK_SLOTS - 1)];
 }
 
+/* A 64th of the tables, the blocks of all virtual pages whose number ends so. */
+static void clear_slot(struct vm_internal *in, uint64_t slot, int first_table)
+{
+    for (int table = first_table; table < BLOCK_TABLES && in->block_tables[table]; table++)
+        memset(in->block_tables[table] + slot * BLOCKS_PER_PAGE, 0, BLOCKS_PER_PAGE * sizeof(block_info));
+}
+
 void engine_forget_blocks(vm_t *vm, uint64_t page)
 {
     struct vm_internal *in = vm->in;
-    block_info *current = in->blocks;
-    for (int table = 0; table < 2; table++) {
-        in->blocks = in->block_tables[table];
-        memset(block_slot(in, RAM_BASE + (page << PAGE_SHIFT)), 0, BLOCKS_PER_PAGE * sizeof(block_info));
-    }
-    in->blocks = current;
+    for (uint64_t slots = in->code_slots[page]; slots; slots &= slots - 1)
+        clear_slot(in, (uint64_t)__builtin_ctzll(slots), 0);
+    in->code_slots[page] = 0;
+}
+
+/* Blocks that hold the instruction at `pc`, a virtual address: one may have begun in the page before. */
+void engine_forget_blocks_at(vm_t *vm, uint64_t pc)
+{
+    clear_slot(vm->in, pc >> PAGE_SHIFT & 63, 0);
+    clear_slot(vm->in, ((pc >> PAGE_SHIFT) - 1) & 63, 0);
 }
 
 static int float_on(const vm_t *vm)
@@ -98,9 +128,16 @@ static int float_on(const vm_t *vm)
     return (vm->extensions & EXT_F) && (vm->hart.mstatus & MSTATUS_FS);
 }
 
+static const uint8_t *code_at(vm_t *vm, uint64_t pc)
+{
+    uint64_t physical;
+    uint32_t may;
+    return walk_look(vm, pc, ACCESS_FETCH, &physical, &may) ? NULL : door_fetch(vm, physical);
+}
+
 static uint32_t word_at(vm_t *vm, uint64_t pc)
 {
-    const uint8_t *low = door_fetch(vm, pc), *high = door_fetch(vm, pc + 2);
+    const uint8_t *low = code_at(vm, pc), *high = code_at(vm, pc + 2);
     uint32_t word = low ? low[0] | (uint32_t)low[1] << 8 : 0;
     if ((word & 3) == 3 && high)
         word |= (uint32_t)high[0] << 16 | (uint32_t)high[1] << 24;
@@ -127,10 +164,23 @@ static uint64_t count_instructions(vm_t *vm, uint64_t pc, uint64_t end, int look
     return count;
 }
 
-static void mark_code(vm_t *vm, uint64_t pc, uint32_t size)
+/* Code of the block at `pc` lies at RAM offsets `first` to `last`, in one page. */
+static void mark_code(vm_t *vm, uint64_t pc, uint64_t first, uint64_t last)
 {
-    for (uint64_t offset = (pc - RAM_BASE) & ~63ull; offset < pc - RAM_BASE + size; offset += 64)
-        vm->in->code_chunks[offset >> PAGE_SHIFT] |= 1ull << ((offset >> 6) & 63);
+    for (uint64_t chunk = first >> 6; chunk <= last >> 6; chunk++)
+        vm->in->code_chunks[chunk >> 6] |= 1ull << (chunk & 63);
+    vm->in->code_slots[first >> PAGE_SHIFT] |= 1ull << (pc >> PAGE_SHIFT & 63);
+}
+
+/* The RAM offset of the code at `pc`. 0, or -1: not in RAM, or nothing can be executed there as things are. */
+static int code_offset(vm_t *vm, uint64_t pc, uint64_t *offset)
+{
+    uint64_t physical;
+    uint32_t may;
+    if (walk_look(vm, pc, ACCESS_FETCH, &physical, &may))
+        return -1;
+    *offset = physical - RAM_BASE;
+    return *offset < vm->ram_size ? 0 : -1;
 }
 
 static void stop(vm_t *vm, enum engine_stop why)
@@ -159,25 +209,33 @@ static int next_slice(struct vm_internal *in, uint32_t count)
     return 1;
 }
 
-/* A block that is new, not for the engine, or would pass the end of the slice: may it run? */
-static __attribute__((noinline)) int on_block_slow(vm_t *vm, uint64_t pc, uint32_t size)
+/* A block that is new, not for the engine, or would pass the end of the slice: what is known of it; NULL: not now. */
+static __attribute__((noinline)) block_info *on_block_slow(vm_t *vm, uint64_t pc, uint32_t size)
 {
     struct vm_internal *in = vm->in;
     block_info *block = block_slot(in, pc);
-    uint64_t offset = pc - RAM_BASE;
+    uint64_t first, last;
     if (in->in_scratch)
-        return 0;
-    if (offset >= vm->ram_size || size == 0 || size > vm->ram_size - offset) {
+        return NULL;
+    if (size == 0 || code_offset(vm, pc, &first) || code_offset(vm, pc + size - 1, &last)) {
         stop(vm, ENGINE_AT_BLOCK);
-        return 0;
+        return NULL;
     }
-    if (block->pc != pc || block->size != size) {
+    int across = in->supervisor && (pc ^ (pc + size - 1)) >> PAGE_SHIFT;
+    if (across || block->pc != pc || block->size != size) {
+        if (across)
+            block = &in->across;
         block->pc = pc;
         block->size = size;
         block->count = (uint32_t)count_instructions(vm, pc, pc + size, 1);
-        mark_code(vm, pc, size);
+        if (first >> PAGE_SHIFT != last >> PAGE_SHIFT) {
+            mark_code(vm, pc, first, first | (PAGE_SIZE - 1));
+            mark_code(vm, pc, last & ~(uint64_t)(PAGE_SIZE - 1), last);
+        } else {
+            mark_code(vm, pc, first, last);
+        }
     }
-    return block->count <= in->left || next_slice(in, block->count);
+    return block->count <= in->left || next_slice(in, block->count) ? block : NULL;
 }
 
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
@@ -186,7 +244,7 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
     block_info *block = block_slot(in, pc);
     (void)uc;
     if (UNLIKELY(block->pc != pc || block->size != size || block->count > in->left))
-        if (!on_block_slow(in->vm, pc, size))
+        if (!(block = on_block_slow(in->vm, pc, size)))
             return;
     in->block = block;
     in->tag = 0;
@@ -225,21 +283,48 @@ static void on_exception(uc_engine *uc, uint32_t number, void *user)
 
 /* --- the fill callback: the engine at the door ------------------------------------------------------------------ */
 
+static enum access access_of(uc_mem_type type)
+{
+    return type == UC_MEM_FETCH ? ACCESS_FETCH : type == UC_MEM_WRITE ? ACCESS_STORE : ACCESS_LOAD;
+}
+
+/*
+ * The virtual page is fetched from this RAM page from now on. What the tables hold of it may be from another one: it is
+ * not, if the slot was last filled for this very pair. Every change of a translation flushes the engine's TLB, so that
+ * this is asked again; machine mode, whose addresses are physical, has tables of its own and needs no such care.
+ */
+static void own_slot(vm_t *vm, uint64_t virtual_page, uint64_t page)
+{
+    uint64_t slot = virtual_page & 63, *owner = vm->in->slot_pages[slot];
+    if (vm->hart.priv == PRIV_M || (owner[0] == virtual_page && owner[1] == page))
+        return;
+    clear_slot(vm->in, slot, TRANSLATED);
+    owner[0] = virtual_page;
+    owner[1] = page;
+}
+
 static bool on_fill(uc_engine *uc, uint64_t address, uc_mem_type type, uc_tlb_entry *entry, void *user)
 {
     vm_t *vm = user;
     struct vm_internal *in = vm->in;
-    uint64_t page = (address - RAM_BASE) >> PAGE_SHIFT;
+    uint64_t physical = address;
+    uint32_t may = MAY_LOAD | MAY_STORE | MAY_FETCH;
     (void)uc;
-    entry->paddr = address;
     in->refused_fetch = type == UC_MEM_FETCH;
-    if (address - SCRATCH_BASE < SCRATCH_SIZE) {
-        entry->perms = UC_PROT_EXEC;
-        return (in->in_scratch || in->dropping) && type == UC_MEM_FETCH;
-    }
-    if (address - RAM_BASE >= vm->ram_size)
+    if (in->in_scratch || in->dropping || in->identity) {
+        entry->paddr = address;
+        if (address - SCRATCH_BASE < SCRATCH_SIZE) {
+            entry->perms = UC_PROT_EXEC;
+            return (in->in_scratch || in->dropping) && type == UC_MEM_FETCH;
+        }
+    } else if (walk_look(vm, address, access_of(type), &physical, &may)) {
         return false;
-    uint8_t flags = in->page_flags[page];
+    }
+    entry->paddr = physical;
+    uint64_t page = (physical - RAM_BASE) >> PAGE_SHIFT;
+    if (physical - RAM_BASE >= vm->ram_size)
+        return false;
+    uint16_t flags = in->page_flags[page];
     if ((flags & PAGE_MISSING) && !in->dropping) /* to drop translations, the engine asks for their page's address */
         return false;
     if (type == UC_MEM_FETCH) {
@@ -248,22 +333,24 @@ static bool on_fill(uc_engine *uc, uint64_t address, uc_mem_type type, uc_tlb_en
         if (in->write_epoch[page] == in->tlb_epoch)
             engine_flush_tlb(vm);
         in->page_flags[page] |= PAGE_CODE;
-        entry->perms = flags & PAGE_READ_WATCHED ? UC_PROT_EXEC : UC_PROT_READ | UC_PROT_EXEC;
+        own_slot(vm, address >> PAGE_SHIFT, page);
+        entry->perms = (flags & PAGE_READ_WATCHED) || !(may & MAY_LOAD) ? UC_PROT_EXEC : UC_PROT_READ | UC_PROT_EXEC;
         return true;
     }
     if (flags & PAGE_READ_WATCHED)
         return false;
     if (type == UC_MEM_WRITE) {
-        if (flags & (PAGE_CODE | PAGE_WATCHED))
+        if (flags & (PAGE_CODE | PAGE_WATCHED | PAGE_TABLE))
             return false;
         door_forget_decoded(vm, page);
         door_mark_dirty(vm, page);
         flags = PAGE_DIRTY;
     }
-    entry->perms = UC_PROT_READ;
+    entry->perms = may & MAY_LOAD ? UC_PROT_READ : 0;
     if (flags & PAGE_CODE) {
-        entry->perms |= UC_PROT_EXEC;
-    } else if ((flags & PAGE_DIRTY) && !(flags & (PAGE_DECODED | PAGE_WATCHED))) {
+        if (vm->hart.priv == PRIV_M)
+            entry->perms |= UC_PROT_EXEC; /* in other modes a fetch has to ask: own_slot */
+    } else if ((flags & PAGE_DIRTY) && (may & MAY_STORE) && !(flags & (PAGE_DECODED | PAGE_WATCHED | PAGE_TABLE))) {
         entry->perms |= UC_PROT_WRITE;
         in->write_epoch[page] = in->tlb_epoch;
     }
@@ -277,17 +364,27 @@ void engine_flush_tlb(vm_t *vm)
     vm->in->tlb_flush_needed = 0;
 }
 
+/* Drops translations of physical addresses: in machine mode, whose part of the TLB never translates. */
+static void drop_code(struct vm_internal *in, uint64_t address, uint64_t end)
+{
+    if (in->supervisor) {
+        put(in, in->at_priv, PRIV_M);
+        api.context_restore(in->uc, in->context);
+    }
+    in->dropping = 1;
+    uc_ctl_remove_cache(in->uc, address, end);
+    in->dropping = 0;
+}
+
 /* Drops every translation of a RAM page. Outside emulation only. */
 static void drop_page(vm_t *vm, uint64_t page)
 {
     struct vm_internal *in = vm->in;
     uint64_t address = RAM_BASE + (page << PAGE_SHIFT);
-    in->dropping = 1;
-    uc_ctl_remove_cache(in->uc, address, address + PAGE_SIZE);
-    in->dropping = 0;
+    drop_code(in, address, address + PAGE_SIZE);
     engine_forget_blocks(vm, page);
     in->code_chunks[page] = 0;
-    in->page_flags[page] &= (uint8_t) ~(PAGE_STALE | PAGE_CODE);
+    in->page_flags[page] &= (uint16_t) ~(PAGE_STALE | PAGE_CODE);
     vm->code_drops++;
 }
 
@@ -302,23 +399,6 @@ void engine_give_up_page(vm_t *vm, uint64_t page)
 
 /* --- registers, both ways ------------------------------------------------------------------------------------ */
 
-static uint8_t *blob(const struct vm_internal *in)
-{
-    return in->context;
-}
-
-static void put(const struct vm_internal *in, size_t at, uint64_t value)
-{
-    memcpy(blob(in) + at, &value, in->word_bytes);
-}
-
-static uint64_t get(const struct vm_internal *in, size_t at)
-{
-    uint64_t value = 0;
-    memcpy(&value, blob(in) + at, in->word_bytes);
-    return value;
-}
-
 static void give_registers(vm_t *vm, uint64_t pc)
 {
     struct vm_internal *in = vm->in;
@@ -331,6 +411,7 @@ static void give_registers(vm_t *vm, uint64_t pc)
     put(in, in->at_pc, pc);
     put(in, in->at_reservation, h->reservation);
     put(in, in->at_value, h->reserved_value);
+    put(in, in->at_priv, in->in_scratch ? PRIV_M : h->priv);
     put(in, in->at_mstatus, h->mstatus & MSTATUS_FS);
     if (vm->extensions & EXT_F) {
         memcpy(blob(in) + in->at_fpr, h->f, sizeof h->f);
@@ -400,13 +481,20 @@ static void give_up(vm_t *vm, const char *sentence)
     vm->error = sentence;
 }
 
+int engine_takes(vm_t *vm, uint64_t pc)
+{
+    uint64_t offset;
+    if (!vm->in->identity && (vm->hart.mstatus & MSTATUS_MPRV))
+        return 0; /* code and data of different modes */
+    return !code_offset(vm, pc, &offset) && !(vm->in->page_flags[offset >> PAGE_SHIFT] & PAGE_STEPPED);
+}
+
 /* Runs from the current position towards `target`; returns at an exact step boundary, wherever that is. */
 void engine_run(vm_t *vm, uint64_t target)
 {
     static block_info nothing;
     struct vm_internal *in = vm->in;
-    uint64_t offset = vm->hart.pc - RAM_BASE;
-    if (offset >= vm->ram_size || (in->page_flags[offset >> PAGE_SHIFT] & PAGE_STEPPED))
+    if (!engine_takes(vm, vm->hart.pc))
         return;
     if (vm->attention)
         return;
@@ -415,7 +503,7 @@ void engine_run(vm_t *vm, uint64_t target)
         engine_flush_tlb(vm);
     in->stop = ENGINE_NONE;
     in->refused_fetch = 0;
-    in->blocks = in->block_tables[float_on(vm)];
+    in->blocks = in->block_tables[float_on(vm) + (vm->hart.priv == PRIV_M ? 0 : TRANSLATED)];
     in->block = &nothing;
     in->tag = 0;
     in->engine_target = target;
@@ -457,9 +545,7 @@ int engine_float(vm_t *vm, uint32_t word)
     uint8_t *slot = in->scratch + index * 8;
     uint64_t address = SCRATCH_BASE + index * 8;
     if (!same_slot(slot, word)) {
-        in->dropping = 1;
-        uc_ctl_remove_cache(in->uc, address, address + 8);
-        in->dropping = 0;
+        drop_code(in, address, address + 8);
         memcpy(slot, &word, 4);
         memcpy(slot + 4, &ebreak, 4);
     }
@@ -503,14 +589,15 @@ static const char *probe_context(vm_t *vm)
     in->at_reservation = in->at_pc + w;
     in->at_value = in->at_pc + 2 * w;
     in->at_frm = in->at_pc + 3 * w;
-    size_t at_misa = in->at_pc + 7 * w, at_misa_mask = at_misa + w, at_priv = at_misa_mask + w + (w == 8 ? 8 : 4);
-    in->at_mstatus = at_priv + 4 * w;
+    size_t at_misa = in->at_pc + 7 * w, at_misa_mask = at_misa + w;
+    in->at_priv = at_misa_mask + w + (w == 8 ? 8 : 4);
+    in->at_mstatus = in->at_priv + 4 * w;
     if (in->at_mstatus + w > in->context_size || get(in, in->at_pc) != pc || !(get(in, in->at_mstatus) & MSTATUS_FS))
         return "the engine's register context is not laid out as in Unicorn 2.1.4";
     uint64_t mask = w == 4 ? 0xffffffffull : ~0ull;
     for (int i = 5; i < 8; i++)
         put(in, in->at_gpr + i * w, 0);
-    put(in, at_priv, 3);
+    put(in, in->at_priv, PRIV_M);
     put(in, in->at_mstatus, 0);
     put(in, at_misa, csr_misa(vm) & mask);
     put(in, at_misa_mask, csr_misa(vm) & mask);
@@ -529,13 +616,15 @@ const char *engine_create(vm_t *vm, void *uc)
     in->countdown_over = on_countdown_over;
     in->exit_check = vm->xlen == 32 ? api.exit_check_32 : api.exit_check_64;
     in->inlining = in->exit_check ? INLINE_WANTED : INLINE_OFF;
-    for (int table = 0; table < 2; table++)
+    for (int table = 0; table < (in->supervisor ? BLOCK_TABLES : TRANSLATED); table++) {
         in->block_tables[table] = calloc(BLOCK_SLOTS, sizeof *in->blocks);
+        if (!in->block_tables[table])
+            return "out of memory";
+    }
     in->blocks = in->block_tables[0];
     in->scratch = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (!in->block_tables[0] || !in->block_tables[1] || in->scratch == MAP_FAILED) {
-        if (in->scratch == MAP_FAILED)
-            in->scratch = NULL;
+    if (in->scratch == MAP_FAILED) {
+        in->scratch = NULL;
         return "out of memory";
     }
     if (api.mem_map_ptr(uc, RAM_BASE, vm->ram_size, UC_PROT_ALL, in->ram)
@@ -563,6 +652,6 @@ void engine_destroy(vm_t *vm)
         api.context_free(in->context);
     if (in->scratch)
         munmap(in->scratch, SCRATCH_SIZE);
-    free(in->block_tables[0]);
-    free(in->block_tables[1]);
+    for (int table = 0; table < BLOCK_TABLES; table++)
+        free(in->block_tables[table]);
 }

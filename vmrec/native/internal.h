@@ -26,13 +26,29 @@
 #define TIMEBASE_DIVISOR 100u /* steps per tick of mtime: 1 step = 1 ns, 10 MHz */
 
 /* mstatus and mip/mie bits (privileged manual 3.1.6, 3.1.9). */
+#define MSTATUS_SIE (1ull << 1)
 #define MSTATUS_MIE (1ull << 3)
+#define MSTATUS_SPIE (1ull << 5)
 #define MSTATUS_MPIE (1ull << 7)
+#define MSTATUS_SPP (1ull << 8)
 #define MSTATUS_MPP (3ull << 11)
 #define MSTATUS_FS (3ull << 13)
+#define MSTATUS_MPRV (1ull << 17)
+#define MSTATUS_SUM (1ull << 18)
+#define MSTATUS_MXR (1ull << 19)
+#define MSTATUS_TVM (1ull << 20)
+#define MSTATUS_TW (1ull << 21)
+#define MSTATUS_TSR (1ull << 22)
+#define MIP_SSIP (1ull << 1)
 #define MIP_MSIP (1ull << 3)
+#define MIP_STIP (1ull << 5)
 #define MIP_MTIP (1ull << 7)
+#define MIP_SEIP (1ull << 9)
 #define MIP_MEIP (1ull << 11)
+#define MIP_SUPERVISOR (MIP_SSIP | MIP_STIP | MIP_SEIP)
+#define MENVCFG_STCE (1ull << 63) /* supervisor timer compare: the Sstc extension */
+
+enum privilege { PRIV_U = 0, PRIV_S = 1, PRIV_M = 3 };
 
 /* Synchronous causes (privileged manual, table 3.6). */
 enum cause {
@@ -44,7 +60,11 @@ enum cause {
     CAUSE_LOAD_ACCESS = 5,
     CAUSE_STORE_MISALIGNED = 6,
     CAUSE_STORE_ACCESS = 7,
-    CAUSE_ECALL_M = 11
+    CAUSE_ECALL_U = 8, /* and one more for each mode above */
+    CAUSE_ECALL_M = 11,
+    CAUSE_FETCH_PAGE = 12,
+    CAUSE_LOAD_PAGE = 13,
+    CAUSE_STORE_PAGE = 15
 };
 
 /* Page flags of door.c. A store may go straight to RAM if the flags are exactly PAGE_DIRTY. */
@@ -56,6 +76,7 @@ enum cause {
 #define PAGE_WATCHED 0x20 /* every store is looked at: it holds tohost, or a range of points.c */
 #define PAGE_MISSING 0x40 /* not here yet */
 #define PAGE_READ_WATCHED 0x80 /* every load and store is looked at */
+#define PAGE_TABLE 0x100 /* translations that somebody keeps were read from it: walk.c */
 
 /* A decoded instruction. `op` is an enum op, or one of the pseudo ops of stepper.c. */
 typedef struct {
@@ -84,6 +105,8 @@ typedef struct {
 #define BLOCKS_PER_PAGE 2048u
 #define BLOCK_SLOTS (64u * BLOCKS_PER_PAGE)
 #define BLOCK_STOP (1u << 31)
+#define BLOCK_TABLES 4
+#define TRANSLATED 2 /* tables of blocks by virtual addresses */
 
 typedef struct {
     uint8_t *data;
@@ -122,6 +145,7 @@ typedef struct {
 
 typedef struct capture {
     int on, check, open;
+    uint64_t open_page; /* RAM page of the open block's first byte, NEVER if ROM */
     uint64_t open_pc, open_position, first; /* first: position of the first row not yet taken */
     rows_t rows;
     block_def *defs;
@@ -146,6 +170,21 @@ typedef struct {
     point_log *log;
 } points_t;
 
+/* Translations kept, per kind of access: see walk.c. */
+#define KEPT 256u
+typedef struct {
+    uint64_t tag;      /* virtual page << 2 | privilege mode */
+    uint64_t physical; /* of the page's first byte */
+    uint64_t epoch;    /* valid if it is walk_epoch */
+} kept_t;
+
+enum access { ACCESS_LOAD, ACCESS_STORE, ACCESS_FETCH };
+
+/* What the walk says of a page, as bits. */
+#define MAY_LOAD 1u
+#define MAY_STORE 2u
+#define MAY_FETCH 4u
+
 struct vm_internal {
     /* What is touched for every block, in one cache line. The engine's position is slice_end - left. */
     uint32_t left;      /* steps that may be done before something has to be decided */
@@ -161,7 +200,7 @@ struct vm_internal {
     void *uc;
     int uncounted;
     uint8_t *ram, *rom, *scratch;
-    uint8_t *page_flags;
+    uint16_t *page_flags;
     uint64_t pages, ram_fast_limit; /* fast loads need offset < limit */
     uint32_t *dirty;
     size_t dirty_count;
@@ -172,20 +211,33 @@ struct vm_internal {
     uint64_t missing;       /* number of missing pages */
     uint64_t *code_chunks;  /* per page: which 64-byte chunks hold translated code */
     uint32_t *write_epoch;  /* per page: TLB epoch in which the engine got write permission */
+    uint64_t *code_slots;   /* per page: in which 64ths of the block tables blocks of it may be */
     uint8_t *code_stores;   /* per page: how often a store into code left the engine */
     uint32_t tlb_epoch;
     int tlb_flush_needed;
+
+    /* walk.c */
+    int supervisor;         /* the hart has supervisor and user mode */
+    int identity;           /* loads, stores and fetches reach the physical address that they name */
+    uint64_t walk_epoch;
+    kept_t kept[3][KEPT];
+    uint32_t *tables;       /* pages that are PAGE_TABLE */
+    size_t table_count;
+    uint8_t straddle[2];    /* the upper half of the instruction last decoded across the end of a page */
+    uint64_t slot_pages[64][2]; /* per 64th of the block tables: virtual and physical page last fetched from there */
+
     decoded_page **decoded, *rom_decoded[ROM_SIZE / PAGE_SIZE];
 
     /* engine */
     void *context;
     size_t context_size;
     uint32_t word_bytes; /* XLEN / 8 */
-    size_t at_gpr, at_fpr, at_pc, at_reservation, at_value, at_frm, at_mstatus;
-    block_info *block_tables[2]; /* with mstatus.FS off, on */
+    size_t at_gpr, at_fpr, at_pc, at_reservation, at_value, at_frm, at_priv, at_mstatus;
+    block_info *block_tables[BLOCK_TABLES]; /* with mstatus.FS off, on; then the same for modes below machine mode */
     enum engine_stop stop;
     int refused_fetch, in_scratch, dropping;
     void *hook, *exit_check; /* addresses that a call of the block hook holds: see inline_x86.c */
+    block_info across; /* the block that goes on in another page by virtual addresses: in no table */
 
     /* loop */
     uint64_t deadline;     /* position at which a timer line rises, NEVER if none */
@@ -194,6 +246,7 @@ struct vm_internal {
     int exit;              /* exit reason + 1 wanted by the current step, 0 if none */
     uint64_t reasons;      /* things that only the stepper can do, done so far */
     uint64_t executing;    /* RAM page index of the code now being stepped, NEVER if ROM */
+    uint64_t executing_rom; /* ROM page index then */
     uint64_t supplied;
     int has_supplied;
     buffer_t outputs;
@@ -216,7 +269,32 @@ void door_forget_decoded(vm_t *vm, uint64_t page);
 int door_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value);
 int door_store_ready(vm_t *vm, uint64_t address, uint32_t size);
 void door_store(vm_t *vm, uint64_t address, uint32_t size, uint64_t value);
+void door_store_entry(vm_t *vm, uint64_t address, uint32_t size, uint64_t entry); /* of a page table: its A and D bits */
 const uint8_t *door_fetch(vm_t *vm, uint64_t address); /* two bytes of code, or NULL */
+
+/* walk.c */
+/*
+ * The physical address of one byte. 0; the cause of a fault; or -1: exit wanted. Page tables' A and D bits follow the
+ * access, so it must be one that is made.
+ */
+int walk_address(vm_t *vm, uint64_t address, enum access access, uint64_t *physical);
+/* The same without any effect, for the engine. What else the page allows goes to *may. -1: only walk_address can. */
+int walk_look(vm_t *vm, uint64_t address, enum access access, uint64_t *physical, uint32_t *may);
+/*
+ * One load or store by virtual address. 0 done; 2 exit wanted; 1 refused: a trap with *cause at *tval. A store is asked
+ * for first, and its places are given then; 3: not RAM, for the bus to do at place[0].
+ */
+int walk_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value, uint64_t *cause, uint64_t *tval);
+int walk_store_ready(vm_t *vm, uint64_t address, uint32_t size, uint64_t place[2], uint64_t *cause, uint64_t *tval);
+void walk_store(vm_t *vm, uint64_t address, uint32_t size, const uint64_t place[2], uint64_t value);
+void walk_forget(vm_t *vm);       /* a page table may have changed */
+void walk_view_changed(vm_t *vm); /* mode, satp, mstatus or physical memory protection changed */
+
+/* pmp.c */
+uint32_t pmp_rights(const vm_t *vm, uint64_t physical, uint64_t mode); /* MAY_* */
+int pmp_locked(const vm_t *vm);
+int pmp_read(const vm_t *vm, uint32_t number, uint64_t *value);
+void pmp_write(vm_t *vm, uint32_t number, uint64_t value);
 
 /* bus.c */
 int bus_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value);  /* 0, 1 refused, 2 exit wanted */
@@ -228,11 +306,17 @@ void bus_reset(vm_t *vm);
 void trap_enter(vm_t *vm, uint64_t cause, uint64_t tval); /* counts the step; pc must be the faulting one */
 int interrupt_enter(vm_t *vm);                            /* 1 if one was taken */
 void trap_return(vm_t *vm);
+void trap_return_supervisor(vm_t *vm);
 void machine_stop(vm_t *vm, enum vm_stop reason, uint64_t code, uint64_t position);
 
 /* csr.c: 0 done, -1 illegal */
 int csr_read(vm_t *vm, uint32_t number, uint64_t *value);
 int csr_write(vm_t *vm, uint32_t number, uint64_t value);
+int csr_supervisor_read(vm_t *vm, uint32_t number, uint64_t *value);
+void csr_supervisor_write(vm_t *vm, uint32_t number, uint64_t value);
+void csr_supervisor_write_mip(vm_t *vm, uint64_t value);
+int csr_forbidden(const vm_t *vm, uint32_t number); /* to the hart's privilege mode */
+uint64_t csr_modified(const vm_t *vm, uint32_t number, uint64_t read); /* what csrrs and csrrc change, given what was read */
 uint64_t csr_misa(const vm_t *vm);
 
 /* decode.c */
@@ -254,10 +338,12 @@ void stepper_run(vm_t *vm, uint64_t limit, int linger);
 const char *engine_create(vm_t *vm, void *uc);
 void engine_destroy(vm_t *vm);
 void engine_run(vm_t *vm, uint64_t target);
+int engine_takes(vm_t *vm, uint64_t pc); /* may it run the code there? */
 int engine_float(vm_t *vm, uint32_t word); /* 0 done, -1 the instruction is illegal */
 void engine_flush_tlb(vm_t *vm);
 void engine_give_up_page(vm_t *vm, uint64_t page);
-void engine_forget_blocks(vm_t *vm, uint64_t page);
+void engine_forget_blocks(vm_t *vm, uint64_t page); /* of a RAM page */
+void engine_forget_blocks_at(vm_t *vm, uint64_t pc);
 
 /* inline_x86.c */
 void inline_count(struct vm_internal *in, void *back, uint64_t pc, uint32_t size, uint32_t count);
@@ -281,6 +367,7 @@ void capture_destroy(vm_t *vm);
 
 /* points.c */
 int points_inside(const vm_t *vm, uint64_t pc, uint64_t end);            /* is there an instruction in [pc, end)? */
+int points_near(const vm_t *vm, uint64_t pc); /* may `pc`, or another address of the same code, be one? */
 int points_instruction(vm_t *vm, uint64_t pc, uint64_t position);        /* 1: leave before it */
 void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint64_t value, int write); /* before it */
 void points_trap(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t cause);

@@ -38,10 +38,21 @@ static uint64_t position_of(const vm_t *vm, uint64_t ticks)
     return time > vm->time.idle ? time - vm->time.idle : 0;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 static uint64_t sum(uint64_t a, uint64_t b)
 {
     uint64_t total;
     return __builtin_add_overflow(a, b, &total) ? NEVER : total;
+}
+
+/* Does stimecmp drive mip.STIP? */
+static int supervisor_timer(const vm_t *vm)
+{
+    return (vm->supervisor.menvcfg & MENVCFG_STCE) != 0;
 }
 
 /*
@@ -53,6 +64,8 @@ static uint64_t next_deadline(const vm_t *vm, int must_wake)
     uint64_t now = vm_mtime(vm), ticks = now - vm->clint.mtime_offset, left = NEVER;
     if (now < vm->clint.mtimecmp && (!must_wake || (vm->hart.mie & MIP_MTIP)))
         left = vm->clint.mtimecmp - now;
+    if (supervisor_timer(vm) && now < vm->supervisor.stimecmp && (!must_wake || (vm->hart.mie & MIP_STIP)))
+        left = least(left, vm->supervisor.stimecmp - now);
     if (vm->rtc.alarm_armed && (!must_wake || (vm->hart.mie & MIP_MEIP))) {
         port_t port = {.base = vm->rtc_base, .mtime = ticks};
         uint64_t ns = vm->rtc.alarm - rtc_now(&vm->rtc, &port), alarm = ns / 100 + (ns % 100 != 0);
@@ -77,13 +90,22 @@ void loop_update_lines(vm_t *vm)
         vm->time.waiting = 0;
 }
 
+/* The mtime at which a timer could end a wait, all ones if none is set. */
+static uint64_t stepped_deadline(const vm_t *vm)
+{
+    uint64_t machine = vm->hart.mie & MIP_MTIP ? vm->clint.mtimecmp : NEVER;
+    uint64_t supervisor = supervisor_timer(vm) && (vm->hart.mie & MIP_STIP) ? vm->supervisor.stimecmp : NEVER;
+    return least(machine, supervisor);
+}
+
 uint64_t vm_deadline_steps(const vm_t *vm)
 {
     uint64_t now = vm->time.position, deadline;
     if (vm->stepped_time) { /* nominal: what the clock has to advance */
-        if (!(vm->hart.mie & MIP_MTIP) || vm->clint.mtimecmp == NEVER || vm_mtime(vm) >= vm->clint.mtimecmp)
+        uint64_t wanted = stepped_deadline(vm);
+        if (wanted == NEVER || vm_mtime(vm) >= wanted)
             return NEVER;
-        uint64_t ticks = vm->clint.mtimecmp - vm_mtime(vm);
+        uint64_t ticks = wanted - vm_mtime(vm);
         return ticks > NEVER / TIMEBASE_DIVISOR ? NEVER : ticks * TIMEBASE_DIVISOR;
     }
     deadline = next_deadline(vm, 1);
@@ -115,18 +137,14 @@ static int wait_for_interrupt(vm_t *vm)
     return 0;
 }
 
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void execute(vm_t *vm, uint64_t until, int mode)
 {
     struct vm_internal *in = vm->in;
     uint64_t limit = least(until, in->deadline);
     limit = least(limit, vm->time.position + BLOCK_STOP / 2); /* nearer than any block that is not the engine's */
     in->recheck = 0;
-    if (in->capture.on || mode == VM_MODE_STEPPER) {
+    int watching = !in->identity && in->points.range_count;
+    if (in->capture.on || mode == VM_MODE_STEPPER || watching) {
         stepper_run(vm, least(limit, vm->time.position + STEPPER_CHUNK), 0);
         return;
     }
@@ -245,6 +263,7 @@ static vm_t *create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_s
     vm->in = calloc(1, sizeof *vm->in);
     if (vm->in) {
         vm->in->uncounted = uncounted;
+        vm->in->supervisor = (extensions & EXT_S) != 0;
         if (!door_create(vm))
             *error = engine_create(vm, uc);
     }
@@ -305,9 +324,12 @@ void vm_reset(vm_t *vm, uint64_t entry)
 {
     memset(&vm->hart, 0, sizeof vm->hart);
     memset(&vm->time, 0, sizeof vm->time);
+    memset(&vm->supervisor, 0, sizeof vm->supervisor);
     vm->hart.pc = ROM_BASE;
     vm->hart.priv = 3;
-    vm->hart.mstatus = MSTATUS_MPP;
+    vm->hart.mstatus = vm->in->supervisor ? 0 : MSTATUS_MPP;
+    if (vm->in->supervisor)
+        vm->supervisor.stimecmp = NEVER;
     vm->hart.reservation = NEVER;
     vm->time.woke_position = NEVER;
     bus_reset(vm);
@@ -321,5 +343,7 @@ void vm_state_changed(vm_t *vm)
     vm->in->exit = 0;
     vm->error = NULL;
     vm->entered_position = NEVER;
+    walk_forget(vm);
+    walk_view_changed(vm);
     loop_update_lines(vm);
 }

@@ -8,6 +8,9 @@
  *                   engine, and the stepper asks here whenever it leaves its fast path
  *     trap          trap.c tells
  *
+ * Addresses are the guest's, virtual ones where it has such. The flags of pages are about physical addresses and do not
+ * help there: while accesses are translated and ranges are set, the stepper runs (loop.c).
+ *
  * Hits go into a log of the caller. Either it keeps the last `room` hits and the run goes on, or the run returns
  * POINT when there are `room` of them: before the instruction of a point, after the step of an access or trap, right
  * behind the entry into an interrupt. A step can add a few hits (STEP_ROOM of machine/pointlog.py), the last beyond `room`.
@@ -64,9 +67,23 @@ int points_inside(const vm_t *vm, uint64_t pc, uint64_t end)
     return first < points->break_count && points->breaks[first] < end;
 }
 
+/* A page of code may be executed at several virtual addresses, and is decoded once. */
+int points_near(const vm_t *vm, uint64_t pc)
+{
+    const points_t *points = &vm->in->points;
+    if (!vm->in->supervisor)
+        return points_inside(vm, pc, pc + 1);
+    for (size_t i = 0; i < points->break_count; i++)
+        if (!((points->breaks[i] ^ pc) & (PAGE_SIZE - 1)))
+            return 1;
+    return 0;
+}
+
 int points_instruction(vm_t *vm, uint64_t pc, uint64_t position)
 {
     point_log *log = vm->in->points.log;
+    if (vm->in->supervisor && !points_inside(vm, pc, pc + 1))
+        return 0;
     vm->in->reasons++;
     if (!log || position < log->from)
         return 0;
@@ -90,6 +107,21 @@ static int changed(const watch_range *range, uint64_t address, uint32_t size, ui
     return 0;
 }
 
+/* What a range of virtual addresses holds, in `before`. 1: not RAM. */
+static int before_translated(vm_t *vm, uint64_t address, uint32_t size, int write, uint64_t *before)
+{
+    *before = 0;
+    for (uint32_t i = 0; i < size; i++) {
+        uint64_t physical;
+        if (vm_translate(vm, address + i, write ? ACCESS_STORE : ACCESS_LOAD, -1, &physical)
+            || physical - RAM_BASE >= vm->ram_size)
+            return 1;
+        if (write)
+            *before |= (uint64_t)vm->in->ram[physical - RAM_BASE] << (8 * i);
+    }
+    return 0;
+}
+
 void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint64_t value, int write)
 {
     points_t *points = &vm->in->points;
@@ -97,6 +129,8 @@ void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint6
     int wanted = 0, device = offset >= vm->ram_size || size > vm->ram_size - offset;
     if (write && !device)
         memcpy(&before, vm->in->ram + offset, size);
+    if (!vm->in->identity)
+        device = before_translated(vm, address, size, write, &before);
     for (size_t i = 0; i < points->range_count; i++) {
         const watch_range *range = &points->ranges[i];
         uint64_t first = range->address >> PAGE_SHIFT, last = (range->address + range->size - 1) >> PAGE_SHIFT;
@@ -120,6 +154,25 @@ void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint6
                              .before = before});
 }
 
+static void forget_decoded(decoded_page *decoded, uint64_t pc)
+{
+    decoded->insn[(pc & (PAGE_SIZE - 1)) >> 1].op = 0;
+    decoded->version++;
+}
+
+/* In any page, since the address is virtual. */
+static void forget_everywhere(vm_t *vm, uint64_t pc, int on)
+{
+    struct vm_internal *in = vm->in;
+    engine_forget_blocks_at(vm, pc);
+    for (uint64_t page = 0; page < in->pages; page++) {
+        if (in->page_flags[page] & PAGE_DECODED)
+            forget_decoded(in->decoded[page], pc);
+        if (on)
+            door_make_stale(vm, page);
+    }
+}
+
 /*
  * Whoever holds the instruction at `pc` in his own form must look at it again. Translated blocks without a point need
  * not come to the block hook any more, so a new point has them dropped; those with one do, and are just looked at again.
@@ -129,6 +182,8 @@ static void forget_instruction(vm_t *vm, uint64_t pc, int on)
     struct vm_internal *in = vm->in;
     uint64_t offset = pc - RAM_BASE, page = offset >> PAGE_SHIFT;
     decoded_page *decoded = NULL;
+    if (in->supervisor)
+        forget_everywhere(vm, pc, on);
     if (offset < vm->ram_size) {
         uint64_t first = page > 0 ? page - 1 : page; /* a block may have begun there */
         for (uint64_t i = first; i <= page; i++)
@@ -141,16 +196,14 @@ static void forget_instruction(vm_t *vm, uint64_t pc, int on)
     } else if (pc - ROM_BASE < ROM_SIZE) {
         decoded = in->rom_decoded[(pc - ROM_BASE) >> PAGE_SHIFT];
     }
-    if (decoded) {
-        decoded->insn[(pc & (PAGE_SIZE - 1)) >> 1].op = 0;
-        decoded->version++;
-    }
+    if (decoded)
+        forget_decoded(decoded, pc);
 }
 
 static void mark_pages(vm_t *vm, const watch_range *range, int on)
 {
     uint64_t first = range->address - RAM_BASE, last = first + range->size - 1;
-    uint8_t flag = range->kinds & POINT_READ ? PAGE_READ_WATCHED : PAGE_WATCHED;
+    uint16_t flag = range->kinds & POINT_READ ? PAGE_READ_WATCHED : PAGE_WATCHED;
     if (range->address < RAM_BASE) {
         if (range->size <= RAM_BASE - range->address)
             return;
@@ -163,7 +216,7 @@ static void mark_pages(vm_t *vm, const watch_range *range, int on)
         if (on)
             vm->in->page_flags[page] |= flag;
         else
-            vm->in->page_flags[page] &= (uint8_t)~flag;
+            vm->in->page_flags[page] &= (uint16_t)~flag;
     }
 }
 

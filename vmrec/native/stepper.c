@@ -28,12 +28,6 @@
 #define LINGER 64u
 #define LINGER_TAIL 192u
 
-static int load_slow(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value)
-{
-    int result = door_load(vm, address, size, value);
-    return result == 1 ? bus_load(vm, address, size, value) : result;
-}
-
 static uint64_t low_bytes(uint64_t value, uint32_t size)
 {
     return size == 8 ? value : value & ((1ull << (8 * size)) - 1);
@@ -41,11 +35,15 @@ static uint64_t low_bytes(uint64_t value, uint32_t size)
 
 /*
  * Is any of the RAM range in the page whose code is being executed, or in the two bytes behind it that its last
- * instruction may reach into? Such a store ends the captured block.
+ * instruction may reach into? Such a store ends the captured block. With virtual addresses those two bytes may be
+ * anywhere, and capture.c has a copy of them.
  */
-static int into_executing(const vm_t *vm, uint64_t address, uint32_t size)
+static int into_executing(const vm_t *vm, const uint64_t place[2], uint32_t size)
 {
-    uint64_t offset = address - RAM_BASE, start = vm->in->executing << PAGE_SHIFT;
+    uint64_t offset = place[0] - RAM_BASE, other = place[1] - RAM_BASE, start = vm->in->executing << PAGE_SHIFT;
+    if (vm->in->supervisor)
+        return offset >> PAGE_SHIFT == vm->in->executing
+               || ((offset & (PAGE_SIZE - 1)) + size > PAGE_SIZE && other >> PAGE_SHIFT == vm->in->executing);
     return vm->in->executing != NEVER && offset < start + PAGE_SIZE + 2 && offset + size > start;
 }
 
@@ -54,15 +52,24 @@ static decoded_page *rom_page(vm_t *vm, uint64_t pc)
     decoded_page **page = &vm->in->rom_decoded[(pc - ROM_BASE) >> PAGE_SHIFT];
     if (!*page)
         *page = door_new_decoded();
+    vm->in->executing_rom = (pc - ROM_BASE) >> PAGE_SHIFT;
     return *page;
 }
 
-/* The page of decoded code for `pc`: NULL and *fault set (1 fetch fault, 2 missing page) if there is none. */
-static decoded_page *code_page(vm_t *vm, uint64_t pc, int *fault)
+/* The page of decoded code for `pc`: NULL and *fault set (1 fetch fault of *cause, 2 missing page) if there is none. */
+static decoded_page *code_page(vm_t *vm, uint64_t pc, int *fault, uint64_t *cause)
 {
     struct vm_internal *in = vm->in;
-    uint64_t offset = pc - RAM_BASE, page = offset >> PAGE_SHIFT;
     *fault = 0;
+    if (UNLIKELY(!in->identity)) {
+        int refused = walk_address(vm, pc, ACCESS_FETCH, &pc);
+        if (refused) {
+            *cause = (uint64_t)refused;
+            *fault = refused < 0 ? 2 : 1;
+            return NULL;
+        }
+    }
+    uint64_t offset = pc - RAM_BASE, page = offset >> PAGE_SHIFT;
     if (LIKELY(offset < vm->ram_size)) {
         in->executing = page;
         if (UNLIKELY(in->page_flags[page] & PAGE_MISSING)) {
@@ -77,33 +84,49 @@ static decoded_page *code_page(vm_t *vm, uint64_t pc, int *fault)
     if (pc - ROM_BASE < ROM_SIZE)
         return rom_page(vm, pc);
     *fault = 1;
+    *cause = CAUSE_FETCH_ACCESS;
     return NULL;
 }
 
-/*
- * Decodes the instruction at `pc` into its page. 0 done, 1 fetch fault at *tval, 2 exit wanted. An instruction that
- * straddles two pages is kept with the first; the second then counts as decoded too, so that a store to it is seen.
- */
-static int decode_at(vm_t *vm, decoded_page *page, uint64_t pc, uint64_t *tval)
+/* Code in the page that is executing: `pc` lies there. */
+static const uint8_t *code_bytes(const vm_t *vm, uint64_t pc)
 {
-    const uint8_t *low = door_fetch(vm, pc), *high;
+    const struct vm_internal *in = vm->in;
+    uint64_t at = pc & (PAGE_SIZE - 1);
+    if (LIKELY(in->executing != NEVER))
+        return in->ram + (in->executing << PAGE_SHIFT) + at;
+    return in->rom + (in->executing_rom << PAGE_SHIFT) + at;
+}
+
+/*
+ * Decodes the instruction at `pc` into its page. 0 done, 1 fetch fault of *cause at *tval, 2 exit wanted. An instruction
+ * that straddles two pages is kept with the first; the second then counts as decoded too, so that a store to it is seen.
+ * With virtual addresses that holds until the page is entered anew: the second half may be elsewhere then.
+ */
+static int decode_at(vm_t *vm, decoded_page *page, uint64_t pc, uint64_t *cause, uint64_t *tval)
+{
+    const uint8_t *low = code_bytes(vm, pc), *high;
     uint32_t word = low[0] | (uint32_t)low[1] << 8;
     if ((word & 3) == 3) {
         if ((pc & (PAGE_SIZE - 1)) == PAGE_SIZE - 2) {
             int fault;
-            uint64_t executing = vm->in->executing;
+            uint64_t executing = vm->in->executing, rom = vm->in->executing_rom;
             *tval = pc + 2;
-            decoded_page *next = code_page(vm, pc + 2, &fault);
+            decoded_page *next = code_page(vm, pc + 2, &fault, cause);
+            high = next ? code_bytes(vm, pc + 2) : low;
             vm->in->executing = executing;
+            vm->in->executing_rom = rom;
             if (!next)
                 return fault;
+            memcpy(vm->in->straddle, high, 2);
+        } else {
+            high = low + 2;
         }
-        high = door_fetch(vm, pc + 2);
         word |= (uint32_t)high[0] << 16 | (uint32_t)high[1] << 24;
     }
     insn_t *insn = &page->insn[(pc & (PAGE_SIZE - 1)) >> 1];
     decode(vm, word, insn);
-    if (UNLIKELY(vm->in->points.break_count) && points_inside(vm, pc, pc + 1))
+    if (UNLIKELY(vm->in->points.break_count) && points_near(vm, pc))
         insn->op |= OP_POINT;
     return 0;
 }
@@ -115,7 +138,7 @@ static int csr_instruction(vm_t *vm, const insn_t *d, uint64_t operand, uint64_t
     int writes = op == OP_CSRRW || op == OP_CSRRWI || d->rs1 != 0;
     uint64_t value = operand;
     vm->in->reasons++;
-    if (writes && (d->extra >> 10) == 3)
+    if ((writes && (d->extra >> 10) == 3) || csr_forbidden(vm, d->extra))
         return -1;
     if (csr_read(vm, d->extra, old))
         return -1;
@@ -123,10 +146,22 @@ static int csr_instruction(vm_t *vm, const insn_t *d, uint64_t operand, uint64_t
     if (!writes)
         return 0;
     if (op == OP_CSRRS || op == OP_CSRRSI)
-        value = *old | operand;
+        value = csr_modified(vm, d->extra, *old) | operand;
     else if (op == OP_CSRRC || op == OP_CSRRCI)
-        value = *old & ~operand;
+        value = csr_modified(vm, d->extra, *old) & ~operand;
     return csr_write(vm, d->extra, value);
+}
+
+/* May the hart's mode execute sret, sfence.vma or wfi? (3.1.6.5) */
+static int permitted(const vm_t *vm, uint32_t op)
+{
+    uint64_t mode = vm->hart.priv, traps;
+    switch (op) {
+    case OP_SRET: traps = MSTATUS_TSR; break;
+    case OP_SFENCE_VMA: traps = MSTATUS_TVM; break;
+    default: traps = MSTATUS_TW; break;
+    }
+    return mode == PRIV_M || (mode == PRIV_S && !(vm->hart.mstatus & traps));
 }
 
 static uint64_t amo_result(uint32_t op, uint64_t memory, uint64_t operand, uint32_t size)

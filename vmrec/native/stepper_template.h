@@ -88,9 +88,9 @@
             NEXT;                                                                                                       \
         }                                                                                                               \
         SYNC();                                                                                                         \
-        int result = load_slow(vm, address, sizeof(type), &raw);                                                        \
+        int result = walk_load(vm, address, sizeof(type), &raw, &cause, &tval);                                         \
         if (result == 1)                                                                                                \
-            TRAP(CAUSE_LOAD_ACCESS, address);                                                                           \
+            goto trap;                                                                                                  \
         if (result == 2)                                                                                                \
             goto leave;                                                                                                 \
         SEEN(address, sizeof(type), raw, 0);                                                                            \
@@ -133,6 +133,7 @@ static void STEP(vm_t *vm, uint64_t limit, int linger)
         [OP_SUB] = &&L_SUB, [OP_SLL] = &&L_SLL, [OP_SLT] = &&L_SLT, [OP_SLTU] = &&L_SLTU, [OP_XOR] = &&L_XOR,
         [OP_SRL] = &&L_SRL, [OP_SRA] = &&L_SRA, [OP_OR] = &&L_OR, [OP_AND] = &&L_AND,
         [OP_ECALL] = &&L_ECALL, [OP_EBREAK] = &&L_EBREAK, [OP_MRET] = &&L_MRET, [OP_WFI] = &&L_WFI,
+        [OP_SRET] = &&L_SRET, [OP_SFENCE_VMA] = &&L_SFENCE,
         [OP_CSRRW] = &&L_CSR, [OP_CSRRS] = &&L_CSR, [OP_CSRRC] = &&L_CSR,
         [OP_CSRRWI] = &&L_CSRI, [OP_CSRRSI] = &&L_CSRI, [OP_CSRRCI] = &&L_CSRI,
         [OP_MUL] = &&L_MUL, [OP_MULH] = &&L_MULH, [OP_MULHSU] = &&L_MULHSU, [OP_MULHU] = &&L_MULHU,
@@ -156,8 +157,8 @@ static void STEP(vm_t *vm, uint64_t limit, int linger)
     hart_state *h = &vm->hart;
     uint64_t *x = h->x;
     uint8_t *ram = in->ram;
-    const uint8_t *flags = in->page_flags;
-    const uint64_t fast_limit = in->missing || in->points.load_watched ? 0 : in->ram_fast_limit;
+    const uint16_t *flags = in->page_flags;
+    uint64_t fast_limit = 0, place[2];
     const int compressed = (vm->extensions & EXT_C) != 0;
     const uint64_t begin = vm->time.position;
     uint64_t end = limit, left, tail, page_pc, reasons, cause = 0, tval = 0, store_value = 0;
@@ -185,7 +186,8 @@ fetch:
     if (in->capture.open && (in->capture.open_pc ^ pc) >> PAGE_SHIFT)
         capture_close(vm, pc, POSITION(), 0);
 #endif
-    page = code_page(vm, pc, &fault);
+    fast_limit = in->missing || in->points.load_watched || !in->identity ? 0 : in->ram_fast_limit;
+    page = code_page(vm, pc, &fault, &cause);
     if (UNLIKELY(!page)) {
         vm->time.position = POSITION();
         h->pc = pc;
@@ -195,23 +197,31 @@ fetch:
         if (!in->capture.open) {
             in->capture.open = 1;
             in->capture.open_pc = pc;
+            in->capture.open_page = NEVER; /* nothing of it can be read */
             in->capture.open_position = POSITION();
         }
         capture_close(vm, pc, POSITION() + 1, 2);
 #endif
-        trap_enter(vm, CAUSE_FETCH_ACCESS, pc);
+        trap_enter(vm, cause, pc);
         left--;
         pc = (UX)h->pc;
         if (in->recheck || left == 0)
             goto finish;
         goto fetch;
     }
+    if (UNLIKELY(in->supervisor))
+        page->insn[2047].op = 0;
+#if CAPTURE
+    if (in->capture.open && in->executing != in->capture.open_page)
+        capture_close(vm, pc, POSITION(), 0); /* the same address is elsewhere now */
+#endif
     page_pc = pc & ~(uint64_t)(PAGE_SIZE - 1);
     d = &page->insn[(pc & (PAGE_SIZE - 1)) >> 1];
 #if CAPTURE
     if (!in->capture.open) {
         in->capture.open = 1;
         in->capture.open_pc = pc;
+        in->capture.open_page = in->executing;
         in->capture.open_position = POSITION();
     }
 #endif
@@ -224,7 +234,7 @@ L_POINT:
     goto *labels[OP()];
 
 L_UNDECODED:
-    fault = decode_at(vm, page, PC(), &tval);
+    fault = decode_at(vm, page, PC(), &cause, &tval);
     if (LIKELY(!fault))
         DISPATCH();
     if (fault == 2) {
@@ -235,7 +245,7 @@ L_UNDECODED:
     if (points_inside(vm, PC(), PC() + 1) && points_instruction(vm, PC(), POSITION()))
         goto leave;
     CLOSE(PC(), POSITION() + 1, 2);
-    trap_enter(vm, CAUSE_FETCH_ACCESS, tval);
+    trap_enter(vm, cause, tval);
     left--;
     pc = (UX)h->pc;
     if (in->recheck || left == 0)
@@ -335,6 +345,7 @@ jump: /* taken, to `pc` */
 #if CAPTURE
         in->capture.open = 1;
         in->capture.open_pc = pc;
+        in->capture.open_page = in->executing;
         in->capture.open_position = POSITION();
 #endif
         DISPATCH();
@@ -379,19 +390,21 @@ L_FSD:
 store_slow: {
     int result;
     SYNC();
-    result = door_store_ready(vm, store_address, store_size);
+    result = walk_store_ready(vm, store_address, store_size, place, &cause, &tval);
     if (result == 2)
         goto leave;
+    if (result == 1)
+        goto trap;
     if (result == 0) {
         SEEN(store_address, store_size, store_value, 1);
         ROW(store_address, store_value);
-        if (CAPTURE && into_executing(vm, store_address, store_size))
+        if (CAPTURE && into_executing(vm, place, store_size))
             CLOSE(PC() + d->length, POSITION() + 1, 0);
-        door_store(vm, store_address, store_size, store_value);
+        walk_store(vm, store_address, store_size, place, store_value);
     } else {
-        result = bus_store(vm, store_address, store_size, store_value);
+        result = bus_store(vm, place[0], store_size, store_value);
         if (result == 1)
-            TRAP(CAUSE_STORE_ACCESS, store_address);
+            goto trap;
         if (result == 2)
             goto leave;
         SEEN(store_address, store_size, store_value, 1);
@@ -407,9 +420,9 @@ L_LR: {
     SYNC();
     if (address & (size - 1))
         TRAP(CAUSE_LOAD_MISALIGNED, address);
-    int result = load_slow(vm, address, size, &raw);
+    int result = walk_load(vm, address, size, &raw, &cause, &tval);
     if (result == 1)
-        TRAP(CAUSE_LOAD_ACCESS, address);
+        goto trap;
     if (result == 2)
         goto leave;
     SEEN(address, size, raw, 0);
@@ -431,21 +444,21 @@ L_SC: {
     if (h->reservation == address) {
         if (address & (size - 1))
             TRAP(CAUSE_STORE_MISALIGNED, address);
-        int result = door_store_ready(vm, address, size);
+        int result = walk_store_ready(vm, address, size, place, &cause, &tval);
         if (result == 2)
             goto leave;
-        if (result == 1)
-            TRAP(CAUSE_STORE_ACCESS, address);
-        door_load(vm, address, size, &raw);
+        if (result != 0)
+            goto trap;
+        door_load(vm, place[0], size, &raw);
         stored = raw == low_bytes(h->reserved_value, size);
         failed = (size == 4 ? (UX)(SX)(int32_t)raw : raw) != h->reserved_value;
     }
     ROW(stored ? address : NEVER, stored ? operand : 0);
     if (stored) {
         SEEN(address, size, operand, 1);
-        if (CAPTURE && into_executing(vm, address, size))
+        if (CAPTURE && into_executing(vm, place, size))
             CLOSE(PC() + d->length, POSITION() + 1, 0);
-        door_store(vm, address, size, operand);
+        door_store(vm, place[0], size, operand);
     }
     h->reservation = NEVER;
     h->reserved_value = 0;
@@ -461,26 +474,28 @@ L_AMO: {
     SYNC();
     if (address & (size - 1))
         TRAP(CAUSE_STORE_MISALIGNED, address);
-    int result = door_store_ready(vm, address, size);
+    int result = walk_store_ready(vm, address, size, place, &cause, &tval);
     if (result == 2)
         goto leave;
-    int device = result == 1;
-    result = load_slow(vm, address, size, &raw);
+    if (result == 1)
+        goto trap;
+    int device = result == 3;
+    result = device ? bus_load(vm, place[0], size, &raw) : door_load(vm, place[0], size, &raw);
     if (result == 1)
         TRAP(CAUSE_STORE_ACCESS, address);
     if (result == 2)
         goto leave;
     value = low_bytes(amo_result(OP(), raw, operand, size), size);
-    if (device && bus_store(vm, address, size, value))
+    if (device && bus_store(vm, place[0], size, value))
         TRAP(CAUSE_STORE_ACCESS, address);
     SEEN(address, size, raw, 0);
     SEEN(address, size, value, 1);
     ROW(address, raw);
     ROW(address, value);
     if (!device) {
-        if (CAPTURE && into_executing(vm, address, size))
+        if (CAPTURE && into_executing(vm, place, size))
             CLOSE(PC() + d->length, POSITION() + 1, 0);
-        door_store(vm, address, size, value);
+        door_store(vm, place[0], size, value);
     }
     if (d->rd)
         SET(size == 4 ? (UX)(SX)(int32_t)raw : raw);
@@ -509,22 +524,35 @@ L_CSRI: {
 
 L_WFI:
     SYNC();
+    if (!permitted(vm, OP_WFI))
+        goto L_ILLEGAL;
     vm->time.waiting = 1;
     in->recheck = 1;
     in->reasons++;
     goto retire;
 
+L_SFENCE: /* nothing kept of a translation can be told from a walk: walk.c */
+    if (!permitted(vm, OP_SFENCE_VMA))
+        goto L_ILLEGAL;
+    NEXT;
+
+L_SRET:
 L_MRET:
     SYNC();
+    if (OP() == OP_SRET ? !permitted(vm, OP_SRET) : h->priv != PRIV_M)
+        goto L_ILLEGAL;
     CLOSE(PC() + d->length, POSITION() + 1, 0);
-    trap_return(vm);
+    if (OP() == OP_SRET)
+        trap_return_supervisor(vm);
+    else
+        trap_return(vm);
     pc = (UX)h->pc;
     if (--left == 0 || in->recheck)
         goto finish;
     goto fetch;
 
 L_ECALL:
-    TRAP(CAUSE_ECALL_M, 0);
+    TRAP(CAUSE_ECALL_U + h->priv, 0);
 L_EBREAK:
     TRAP(CAUSE_BREAKPOINT, PC());
 L_ILLEGAL:
@@ -575,8 +603,7 @@ finish:
     vm->time.position = POSITION();
     pc = (UX)h->pc;
     if (!in->recheck && linger && vm->time.position < limit) {
-        uint64_t offset = (uint64_t)pc - RAM_BASE;
-        if (in->reasons != reasons || offset >= vm->ram_size || (flags[offset >> PAGE_SHIFT] & PAGE_STEPPED))
+        if (in->reasons != reasons || !engine_takes(vm, pc))
             goto chunk;
     }
     in->lingering = in->recheck;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Traps and interrupts, machine mode (privileged manual 3.1.6 to 3.1.9).
+ * Traps and interrupts, and who takes them (privileged manual 3.1.6 to 3.1.9, 4.1).
  *
  * They are taken here and nowhere else: the engine never takes one itself.
  */
@@ -22,18 +22,57 @@ void machine_stop(vm_t *vm, enum vm_stop reason, uint64_t code, uint64_t positio
     mp_uint(&vm->in->outputs, code);
 }
 
-static void enter(vm_t *vm, uint64_t mcause, uint64_t tval, uint64_t vector)
+static void enter_machine(vm_t *vm, uint64_t mcause, uint64_t tval, uint64_t mask)
 {
     hart_state *h = &vm->hart;
-    uint64_t mask = vm->xlen == 32 ? 0xffffffffull : ~0ull;
     h->mepc = h->pc & mask;
     h->mcause = mcause;
     h->mtval = tval & mask;
-    h->mstatus = (h->mstatus & ~(MSTATUS_MPIE | MSTATUS_MIE)) | ((h->mstatus & MSTATUS_MIE) ? MSTATUS_MPIE : 0)
-                 | MSTATUS_MPP;
+    h->mstatus = (h->mstatus & ~(MSTATUS_MPIE | MSTATUS_MIE | MSTATUS_MPP))
+                 | ((h->mstatus & MSTATUS_MIE) ? MSTATUS_MPIE : 0) | h->priv << 11;
+    h->priv = PRIV_M;
+}
+
+static void enter_supervisor(vm_t *vm, uint64_t scause, uint64_t tval, uint64_t mask)
+{
+    hart_state *h = &vm->hart;
+    vm->supervisor.sepc = h->pc & mask;
+    vm->supervisor.scause = scause;
+    vm->supervisor.stval = tval & mask;
+    h->mstatus = (h->mstatus & ~(MSTATUS_SPIE | MSTATUS_SIE | MSTATUS_SPP))
+                 | ((h->mstatus & MSTATUS_SIE) ? MSTATUS_SPIE : 0) | (h->priv == PRIV_S ? MSTATUS_SPP : 0);
+    h->priv = PRIV_S;
+}
+
+static void enter(vm_t *vm, enum privilege mode, uint64_t cause, uint64_t tval, uint64_t vector)
+{
+    hart_state *h = &vm->hart;
+    uint64_t mask = vm->xlen == 32 ? 0xffffffffull : ~0ull;
+    if (mode == PRIV_M)
+        enter_machine(vm, cause, tval, mask);
+    else
+        enter_supervisor(vm, cause, tval, mask);
     h->reservation = NEVER;
     h->reserved_value = 0;
     h->pc = vector & mask;
+    walk_view_changed(vm);
+}
+
+/* Where a trap or interrupt of this number goes that `delegated` (medeleg or mideleg) is about. */
+static enum privilege target(const vm_t *vm, uint64_t delegated, uint64_t number)
+{
+    return vm->hart.priv != PRIV_M && (delegated >> number & 1) ? PRIV_S : PRIV_M;
+}
+
+static uint64_t vector_of(const vm_t *vm, enum privilege mode)
+{
+    return mode == PRIV_M ? vm->hart.mtvec : vm->supervisor.stvec;
+}
+
+/* Can nothing take the hart out of a loop of traps in `mode` any more? Such a trap has its own mode's interrupts off. */
+static int no_way_out(const vm_t *vm, enum privilege mode)
+{
+    return mode == PRIV_M || !(vm->hart.mie & ~vm->supervisor.mideleg);
 }
 
 /*
@@ -44,37 +83,50 @@ static void enter(vm_t *vm, uint64_t mcause, uint64_t tval, uint64_t vector)
  */
 void trap_enter(vm_t *vm, uint64_t cause, uint64_t tval)
 {
-    uint64_t from = vm->hart.pc, vector = vm->hart.mtvec & ~3ull, at = vm->time.position;
-    enter(vm, cause, tval, vector);
+    enum privilege mode = target(vm, vm->supervisor.medeleg, cause), before = (enum privilege)vm->hart.priv;
+    uint64_t from = vm->hart.pc, vector = vector_of(vm, mode) & ~3ull, at = vm->time.position;
+    enter(vm, mode, cause, tval, vector);
     points_trap(vm, POINT_TRAP, from, at, cause);
     vm->time.position++;
     vm->time.traps++;
     vm->in->reasons++;
-    if (from == vector && (cause == CAUSE_FETCH_ACCESS || cause == CAUSE_ILLEGAL))
+    int again = cause == CAUSE_FETCH_ACCESS || cause == CAUSE_ILLEGAL || cause == CAUSE_FETCH_PAGE;
+    if (from == vector && again && mode == before && no_way_out(vm, mode))
         machine_stop(vm, VM_STOP_TRAP_LOOP, 1, at);
+}
+
+/* The order of the manual, 3.1.9. */
+static uint64_t most_urgent(uint64_t ready)
+{
+    static const uint8_t order[] = {11, 3, 7, 9, 1, 5};
+    size_t i = 0;
+    while (!(ready >> order[i] & 1))
+        i++;
+    return order[i];
 }
 
 /* Takes the interrupt of highest priority if one is pending and enabled. It is not a step. */
 int interrupt_enter(vm_t *vm)
 {
     hart_state *h = &vm->hart;
-    uint64_t pending = h->mip & h->mie;
-    uint64_t number;
-    if (LIKELY(!pending) || !(h->mstatus & MSTATUS_MIE))
+    uint64_t pending = h->mip & h->mie, delegated = vm->supervisor.mideleg, ready = 0;
+    if (LIKELY(!pending))
         return 0;
-    if (pending & MIP_MEIP)
-        number = 11;
-    else if (pending & MIP_MSIP)
-        number = 3;
-    else
-        number = 7;
+    if (h->priv != PRIV_M || (h->mstatus & MSTATUS_MIE))
+        ready = pending & ~delegated;
+    if (!ready && (h->priv == PRIV_U || (h->priv == PRIV_S && (h->mstatus & MSTATUS_SIE))))
+        ready = pending & delegated;
+    if (!ready)
+        return 0;
+    uint64_t number = most_urgent(ready);
+    enum privilege mode = target(vm, delegated, number);
     if (vm->in->capture.on)
         capture_close(vm, h->pc, vm->time.position, 0);
-    uint64_t vector = h->mtvec & ~3ull;
-    if (h->mtvec & 1)
+    uint64_t vector = vector_of(vm, mode) & ~3ull, cause = (1ull << (vm->xlen - 1)) | number;
+    if (vector_of(vm, mode) & 1)
         vector += 4 * number;
-    enter(vm, (1ull << (vm->xlen - 1)) | number, 0, vector);
-    points_trap(vm, POINT_INTERRUPT, h->pc, vm->time.position, h->mcause);
+    enter(vm, mode, cause, 0, vector);
+    points_trap(vm, POINT_INTERRUPT, h->pc, vm->time.position, cause);
     vm->interrupts++;
     vm->last_interrupt = number;
     vm->entered_position = vm->time.position;
@@ -83,15 +135,39 @@ int interrupt_enter(vm_t *vm)
     return 1;
 }
 
+/* The end of a trap: on to `pc`, in the mode that is the hart's by now. */
+static void leave(vm_t *vm, uint64_t pc)
+{
+    hart_state *h = &vm->hart;
+    if (h->priv != PRIV_M)
+        h->mstatus &= ~MSTATUS_MPRV;
+    h->reservation = NEVER;
+    h->reserved_value = 0;
+    h->pc = pc;
+    walk_view_changed(vm);
+    if (h->mip & h->mie)
+        vm->in->recheck = 1;
+    vm->in->reasons++;
+}
+
 /* mret; the caller counts the step. */
 void trap_return(vm_t *vm)
 {
     hart_state *h = &vm->hart;
     h->mstatus = (h->mstatus & ~MSTATUS_MIE) | ((h->mstatus & MSTATUS_MPIE) ? MSTATUS_MIE : 0) | MSTATUS_MPIE;
-    h->reservation = NEVER;
-    h->reserved_value = 0;
-    h->pc = h->mepc;
-    if (h->mip & h->mie)
-        vm->in->recheck = 1;
-    vm->in->reasons++;
+    if (vm->in->supervisor) {
+        h->priv = (h->mstatus & MSTATUS_MPP) >> 11;
+        h->mstatus &= ~MSTATUS_MPP;
+    }
+    leave(vm, h->mepc);
+}
+
+/* sret, in a mode that may. */
+void trap_return_supervisor(vm_t *vm)
+{
+    hart_state *h = &vm->hart;
+    h->mstatus = (h->mstatus & ~MSTATUS_SIE) | ((h->mstatus & MSTATUS_SPIE) ? MSTATUS_SIE : 0) | MSTATUS_SPIE;
+    h->priv = h->mstatus & MSTATUS_SPP ? PRIV_S : PRIV_U;
+    h->mstatus &= ~MSTATUS_SPP;
+    leave(vm, vm->supervisor.sepc);
 }

@@ -17,6 +17,7 @@
  *               │
  *            door.c     the one door to RAM: page rights, dirty pages, missing pages, code pages
  *            bus.c      physical addresses outside RAM: boot ROM and devices (vmrec/devices/)
+ *            walk.c     virtual addresses: page tables, and what physical memory protection allows
  *            csr.c      control and status registers · trap.c traps and interrupts
  *            capture.c  rows of full capture: blocks and accesses, written or checked
  *            registers.c  which step changed which register, and what the hart was told from outside
@@ -39,7 +40,7 @@ typedef struct {
     uint64_t reserved_value; /* the value lr read; 0 when there is no reservation */
     uint64_t fflags;
     uint64_t frm;
-    uint64_t priv;           /* 3 = machine mode, the only one in machine revision 1 */
+    uint64_t priv;           /* 3 machine mode, the only one in machine revision 1; 1 supervisor, 0 user */
     uint64_t mstatus;
     uint64_t mie;
     uint64_t mip;
@@ -51,6 +52,28 @@ typedef struct {
     uint64_t mcycle_offset;  /* what a guest write added to the counter, modulo 2^64 */
     uint64_t minstret_offset;
 } hart_state;
+
+/* What a hart has more if it has supervisor and user mode (machine revision 2). All zero, and no state, without. */
+typedef struct {
+    uint64_t medeleg;
+    uint64_t mideleg;
+    uint64_t mcounteren;
+    uint64_t menvcfg;
+    uint64_t soft_mip;       /* bits of mip that software has set: SSIP, STIP, SEIP */
+    uint64_t stvec;
+    uint64_t scounteren;
+    uint64_t senvcfg;
+    uint64_t sscratch;
+    uint64_t sepc;
+    uint64_t scause;
+    uint64_t stval;
+    uint64_t satp;
+    uint64_t stimecmp;
+    uint64_t pmpaddr[16];
+    uint8_t pmpcfg[16];
+    uint32_t plic_enable[3]; /* of the PLIC's second context, the supervisor's */
+    uint32_t plic_threshold;
+} supervisor_state;
 
 /* The machine's only clock, and what a run ended with. */
 typedef struct {
@@ -131,6 +154,7 @@ typedef struct vm {
     uart_state uart;
     rtc_state rtc;
     entropy_state entropy;
+    supervisor_state supervisor; /* state only with EXT_S */
 
     /* fixed at creation: the machine's configuration */
     uint32_t xlen;          /* 32 or 64 */
@@ -216,6 +240,13 @@ void vm_watch(vm_t *vm, uint64_t address);        /* every store to the RAM page
 void vm_set_missing(vm_t *vm, uint64_t page, int missing);
 int vm_is_missing(const vm_t *vm, uint64_t page);
 void vm_host_replaced(vm_t *vm, uint64_t page);   /* as vm_host_wrote, but the page is clean now */
+
+/*
+ * Where a virtual address leads: `access` 0 load, 1 store, 2 fetch; `mode` the privilege mode, or -1 for the hart's
+ * own (with mstatus.MPRV for loads and stores). Changes nothing, not even a page table's A and D bits.
+ * 0, or the cause of the fault that the access would take.
+ */
+int vm_translate(vm_t *vm, uint64_t address, int access, int mode, uint64_t *physical);
 
 /* CSR file, as the hart would read it now. 0, or -1 if there is no such CSR. */
 int vm_csr_read(vm_t *vm, uint32_t number, uint64_t *value);

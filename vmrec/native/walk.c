@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Virtual addresses: page tables (privileged manual 4.3 to 4.5) and what is kept of them.
+ *
+ *     virtual address ──▶ kept? ──▶ physical address ──▶ door.c, bus.c
+ *                           │ no
+ *                           ▼
+ *            Sv32, Sv39, Sv48 walk ──▶ rights of the leaf ∩ rights by pmp.c ──▶ kept; A and D bits set in memory
+ *
+ * Translations are kept here and in the engine's TLB, and nobody can tell: a page that a walk read from is PAGE_TABLE
+ * from then on, every store to such a page comes to the door, and the door has everything forgotten that is kept. So
+ * the answer is always what a walk would give now, however the run was cut, and sfence.vma has nothing to do. An A or
+ * D bit is set by the access that needs it and by no other: the engine's fill callback only looks (walk_look), and
+ * leaves such an access to the stepper.
+ *
+ * A store of an A or D bit forgets nothing: it changes no translation, since such a bit has no part in one and makes
+ * no leaf out of a pointer, nor the other way round.
+ */
+#include "internal.h"
+#include "isa_table.h"
+
+#define PTE_V 0x01u
+#define PTE_R 0x02u
+#define PTE_W 0x04u
+#define PTE_X 0x08u
+#define PTE_U 0x10u
+#define PTE_A 0x40u
+#define PTE_D 0x80u
+#define PTE_PPN_SHIFT 10
+#define PTE_RESERVED (0x3ffull << 54) /* of 64-bit entries: N, PBMT and what has no use yet */
+
+static const enum cause page_fault[] = {CAUSE_LOAD_PAGE, CAUSE_STORE_PAGE, CAUSE_FETCH_PAGE};
+static const enum cause access_fault[] = {CAUSE_LOAD_ACCESS, CAUSE_STORE_ACCESS, CAUSE_FETCH_ACCESS};
+static const uint32_t needed[] = {MAY_LOAD, MAY_STORE, MAY_FETCH};
+
+/* How satp's mode cuts an address up. No levels: an address is physical. */
+typedef struct {
+    uint32_t levels, index_bits, entry_size, width;
+    uint64_t root;
+} shape_t;
+
+static shape_t shape(const vm_t *vm)
+{
+    uint64_t satp = vm->supervisor.satp;
+    if (vm->xlen == 32) {
+        uint64_t root = (satp & 0x3fffff) << PAGE_SHIFT;
+        return satp >> 31 ? (shape_t){2, 10, 4, 32, root} : (shape_t){0};
+    }
+    uint64_t root = (satp & 0xfffffffffffull) << PAGE_SHIFT;
+    switch (satp >> 60) {
+    case 8: return (shape_t){3, 9, 8, 39, root};
+    case 9: return (shape_t){4, 9, 8, 48, root};
+    default: return (shape_t){0};
+    }
+}
+
+static uint64_t mode_of(const vm_t *vm, enum access access)
+{
+    const hart_state *h = &vm->hart;
+    if (access != ACCESS_FETCH && (h->mstatus & MSTATUS_MPRV))
+        return (h->mstatus & MSTATUS_MPP) >> 11;
+    return h->priv;
+}
+
+/* What a leaf entry allows, its A and D bits aside. */
+static uint32_t rights(uint64_t pte, uint64_t mode, uint64_t mstatus)
+{
+    uint32_t may = 0;
+    int user = (pte & PTE_U) != 0;
+    if (mode == PRIV_U && !user)
+        return 0;
+    if (mode == PRIV_U || !user || (mstatus & MSTATUS_SUM)) {
+        if ((pte & PTE_R) || ((mstatus & MSTATUS_MXR) && (pte & PTE_X)))
+            may |= MAY_LOAD;
+        if (pte & PTE_W)
+            may |= MAY_STORE;
+    }
+    if ((pte & PTE_X) && (mode == PRIV_U || !user))
+        may |= MAY_FETCH;
+    return may;
+}
+
+static void mark_table(vm_t *vm, uint64_t page)
+{
+    struct vm_internal *in = vm->in;
+    if (in->page_flags[page] & PAGE_TABLE)
+        return;
+    in->page_flags[page] |= PAGE_TABLE;
+    in->tables[in->table_count++] = (uint32_t)page;
+    if (in->write_epoch[page] == in->tlb_epoch)
+        engine_flush_tlb(vm); /* the engine may store to it now */
+}
+
+/* What a walk may do besides finding out: nothing, keep the tables it read under watch, and set A and D too. */
+enum effect { EFFECT_NONE, EFFECT_KEEP, EFFECT_ACCESS };
+
+/* 0, a cause, or -1: a page is missing, or A or D would have to be set. */
+static int walk(vm_t *vm, uint64_t address, enum access access, uint64_t mode, enum effect effect, uint64_t *physical,
+                uint32_t *may)
+{
+    struct vm_internal *in = vm->in;
+    const shape_t s = shape(vm);
+    uint64_t pte = 0, at = 0, table = s.root;
+    *physical = address;
+    *may = MAY_LOAD | MAY_STORE | MAY_FETCH;
+    if (mode != PRIV_M && s.levels) {
+        uint32_t level = s.levels, low = 0;
+        int64_t above = (int64_t)address >> (s.width - 1);
+        if (s.width > 32 && above != 0 && above != -1)
+            return page_fault[access];
+        for (;;) {
+            level--;
+            low = PAGE_SHIFT + level * s.index_bits;
+            at = table + ((address >> low) & ((1u << s.index_bits) - 1)) * s.entry_size;
+            uint64_t offset = at - RAM_BASE;
+            if (offset >= vm->ram_size || !(pmp_rights(vm, at, PRIV_S) & MAY_LOAD))
+                return access_fault[access];
+            if (in->page_flags[offset >> PAGE_SHIFT] & PAGE_MISSING) {
+                if (effect == EFFECT_ACCESS)
+                    door_load(vm, at, s.entry_size, &pte); /* asks for the page */
+                return -1;
+            }
+            if (effect != EFFECT_NONE)
+                mark_table(vm, offset >> PAGE_SHIFT);
+            pte = 0;
+            memcpy(&pte, in->ram + offset, s.entry_size);
+            if (!(pte & PTE_V) || (pte & (PTE_R | PTE_W)) == PTE_W || (s.width > 32 && (pte & PTE_RESERVED)))
+                return page_fault[access];
+            table = (pte >> PTE_PPN_SHIFT) << PAGE_SHIFT;
+            if (pte & (PTE_R | PTE_X))
+                break;
+            if (level == 0 || (pte & (PTE_A | PTE_D | PTE_U)))
+                return page_fault[access];
+        }
+        *may = rights(pte, mode, vm->hart.mstatus);
+        uint64_t inside = (1ull << low) - 1;
+        if (!(*may & needed[access]) || (table & inside))
+            return page_fault[access];
+        *physical = table | (address & inside);
+    }
+    uint32_t allowed = pmp_rights(vm, *physical, mode);
+    if (!(allowed & needed[access]))
+        return access_fault[access];
+    *may &= allowed;
+    if (mode == PRIV_M || !s.levels)
+        return 0;
+    uint64_t wanted = PTE_A | (access == ACCESS_STORE ? PTE_D : 0);
+    if (~pte & wanted) {
+        if (effect == EFFECT_KEEP)
+            return -1;
+        if (!(pmp_rights(vm, at, PRIV_S) & MAY_STORE))
+            return access_fault[access];
+        pte |= wanted;
+        if (effect == EFFECT_ACCESS)
+            door_store_entry(vm, at, s.entry_size, pte);
+    }
+    if (!(pte & PTE_D))
+        *may &= ~MAY_STORE;
+    return 0;
+}
+
+static uint64_t in_width(const vm_t *vm, uint64_t address)
+{
+    return vm->xlen == 32 ? (uint32_t)address : address;
+}
+
+static kept_t *kept_slot(struct vm_internal *in, uint64_t address, enum access access)
+{
+    return &in->kept[access][(address >> PAGE_SHIFT) % KEPT];
+}
+
+int walk_address(vm_t *vm, uint64_t address, enum access access, uint64_t *physical)
+{
+    struct vm_internal *in = vm->in;
+    *physical = address;
+    if (in->identity)
+        return 0;
+    address = in_width(vm, address);
+    uint64_t mode = mode_of(vm, access), tag = address >> PAGE_SHIFT << 2 | mode;
+    kept_t *kept = kept_slot(in, address, access);
+    if (LIKELY(kept->tag == tag && kept->epoch == in->walk_epoch)) {
+        *physical = kept->physical | (address & (PAGE_SIZE - 1));
+        return 0;
+    }
+    uint32_t may;
+    int result = walk(vm, address, access, mode, EFFECT_ACCESS, physical, &may);
+    if (result == 0)
+        *kept = (kept_t){tag, *physical & ~(uint64_t)(PAGE_SIZE - 1), in->walk_epoch};
+    return result;
+}
+
+int walk_look(vm_t *vm, uint64_t address, enum access access, uint64_t *physical, uint32_t *may)
+{
+    *physical = address;
+    *may = MAY_LOAD | MAY_STORE | MAY_FETCH;
+    if (vm->in->identity)
+        return 0;
+    return walk(vm, in_width(vm, address), access, mode_of(vm, access), EFFECT_KEEP, physical, may);
+}
+
+int vm_translate(vm_t *vm, uint64_t address, int access, int mode, uint64_t *physical)
+{
+    uint32_t may;
+    uint64_t as = mode < 0 ? mode_of(vm, (enum access)access) : (uint64_t)mode;
+    if (!vm->in->supervisor) {
+        *physical = address;
+        return 0;
+    }
+    int result = walk(vm, in_width(vm, address), (enum access)access, as, EFFECT_NONE, physical, &may);
+    return result;
+}
+
+static int load_physical(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value)
+{
+    int result = door_load(vm, address, size, value);
+    return result == 1 ? bus_load(vm, address, size, value) : result;
+}
+
+/*
+ * The physical addresses of an access: of its first byte, and of the first byte behind the end of the page if it goes
+ * on there. Nothing is done if the second page refuses, except that the first one's A and D bits are set: the manual
+ * allows that, and it is the same in every run.
+ */
+static int places(vm_t *vm, uint64_t address, uint32_t size, enum access access, uint64_t place[2], uint64_t *cause,
+                  uint64_t *tval)
+{
+    uint32_t first = PAGE_SIZE - (uint32_t)(address & (PAGE_SIZE - 1));
+    place[0] = address;
+    place[1] = address + first;
+    if (vm->in->identity)
+        return 0;
+    *tval = address;
+    int result = walk_address(vm, address, access, &place[0]);
+    if (result == 0 && first < size) {
+        *tval = in_width(vm, address + first);
+        result = walk_address(vm, *tval, access, &place[1]);
+    } else {
+        place[1] = place[0] + first;
+    }
+    *cause = (uint64_t)result;
+    return result < 0 ? 2 : result > 0;
+}
+
+int walk_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value, uint64_t *cause, uint64_t *tval)
+{
+    uint64_t place[2], high;
+    uint32_t first = PAGE_SIZE - (uint32_t)(address & (PAGE_SIZE - 1));
+    int result = places(vm, address, size, ACCESS_LOAD, place, cause, tval);
+    if (result)
+        return result;
+    *cause = CAUSE_LOAD_ACCESS;
+    *tval = address;
+    if (first >= size || place[1] == place[0] + first)
+        return load_physical(vm, place[0], size, value);
+    result = door_load(vm, place[0], first, value);
+    if (result)
+        return result;
+    *tval = in_width(vm, address + first);
+    result = door_load(vm, place[1], size - first, &high);
+    *value |= high << (8 * first);
+    return result;
+}
+
+int walk_store_ready(vm_t *vm, uint64_t address, uint32_t size, uint64_t place[2], uint64_t *cause, uint64_t *tval)
+{
+    uint32_t first = PAGE_SIZE - (uint32_t)(address & (PAGE_SIZE - 1));
+    int result = places(vm, address, size, ACCESS_STORE, place, cause, tval);
+    if (result)
+        return result;
+    *cause = CAUSE_STORE_ACCESS;
+    *tval = address;
+    if (first >= size || place[1] == place[0] + first) {
+        result = door_store_ready(vm, place[0], size);
+        return result == 1 ? 3 : result;
+    }
+    result = door_store_ready(vm, place[0], first);
+    if (result)
+        return result;
+    *tval = in_width(vm, address + first);
+    return door_store_ready(vm, place[1], size - first);
+}
+
+void walk_store(vm_t *vm, uint64_t address, uint32_t size, const uint64_t place[2], uint64_t value)
+{
+    uint32_t first = PAGE_SIZE - (uint32_t)(address & (PAGE_SIZE - 1));
+    if (first >= size || place[1] == place[0] + first) {
+        door_store(vm, place[0], size, value);
+        return;
+    }
+    door_store(vm, place[0], first, value);
+    door_store(vm, place[1], size - first, value >> (8 * first));
+}
+
+/* Also called for what a walk's answer depends on besides tables: satp, SUM, MXR and physical memory protection. */
+void walk_forget(vm_t *vm)
+{
+    struct vm_internal *in = vm->in;
+    if (!in->supervisor)
+        return;
+    for (size_t i = 0; i < in->table_count; i++)
+        in->page_flags[in->tables[i]] &= (uint16_t)~PAGE_TABLE;
+    in->table_count = 0;
+    in->walk_epoch++;
+    in->tlb_flush_needed = 1;
+    in->recheck = 1;
+}
+
+void walk_view_changed(vm_t *vm)
+{
+    struct vm_internal *in = vm->in;
+    int identity = !in->supervisor
+                   || (mode_of(vm, ACCESS_LOAD) == PRIV_M && vm->hart.priv == PRIV_M && !pmp_locked(vm));
+    if (identity != in->identity)
+        in->recheck = 1;
+    in->identity = identity;
+}
