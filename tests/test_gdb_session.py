@@ -276,7 +276,7 @@ def test_gdb_both_ways_on_every_guest(guest: str, tmp_path: Path) -> None:
         *back, "echo A\\n", *show, "stepi 3", "reverse-stepi 3", "echo B\\n", *show,
         "nexti", "next", "step", "finish", "reverse-finish", "reverse-step", "reverse-next", "reverse-nexti",
         *back, "echo C\\n", *show, "watch -location *(int *)$sp", "continue", "reverse-continue", "delete",
-        *back, "echo D\\n", *show, "break *$pc if $when < 100", "reverse-continue", "delete", "rwatch *(char *)$sp",
+        *back, "echo D\\n", *show, "break *$pc if $when % 16 == 5", "reverse-continue", "delete", "rwatch *(char *)$sp",
         "awatch *(char *)$gp", "continue", "reverse-continue", "delete", "continue", "reverse-continue",
         "set args 40%", "run", "echo E\\n", *show, "info all-registers", "x/4i $pc", "info mem",
         folder=tmp_path,

@@ -105,6 +105,10 @@ class PointLog:
         """The log is not full until it has room for one more step: to see all that happens at one position."""
         self._log.room = self._log.count + STEP_ROOM
 
+    def narrow(self) -> None:
+        """The log is full at the next hit. For an empty one, after `widen`."""
+        self._log.room = 1
+
     @property
     def count(self) -> int:
         """Hits since the log was opened or taken from."""

@@ -20,7 +20,7 @@ from typing import Any, Self
 from vmrec.errors import UsageError
 from vmrec.events import OUTPUT_KINDS, Event, Output
 from vmrec.machine.machine import Exit, Machine
-from vmrec.machine.pointlog import STEP_ROOM
+from vmrec.machine.pointlog import STEP_ROOM, PointLog
 from vmrec.replay.points import Break, Hit, Point, Records, State, Stop
 from vmrec.replay.rewinder import Rewinder
 from vmrec.replay.rows import Step, walk
@@ -205,20 +205,21 @@ class Timeline:
         points = tuple(points)
         wanted = sought(points)
         limit = self.last if until is None else max(min(until, self.last), self.position)
-        while True:
-            if self._stop_asked():
-                return Stop("interrupted", self.position)
-            begin = self.position
-            if begin == limit:
-                return Stop("end" if limit == self.last else "seek", limit)
-            record = next((hit for hit in self._records(points, begin) if hit.forward > begin), None)
-            stop = limit if record is None else min(record.forward, limit)
-            hits = self._run_to(stop, wanted, points)
-            if record is not None and record.forward == (here := self.position):
-                hits += [hit for hit in self._records(points, begin, here + 1) if hit.forward == here]
-            true = self._true(hits)
-            if true:
-                return Stop("hit", self.position, true)
+        with wanted.log(self._machine) as log:  # one for all hits whose condition does not hold: opening it drops code
+            while True:
+                if self._stop_asked():
+                    return Stop("interrupted", self.position)
+                begin = self.position
+                if begin == limit:
+                    return Stop("end" if limit == self.last else "seek", limit)
+                record = next((hit for hit in self._records(points, begin) if hit.forward > begin), None)
+                stop = limit if record is None else min(record.forward, limit)
+                hits = self._run_to(stop, log, points)
+                if record is not None and record.forward == (here := self.position):
+                    hits += [hit for hit in self._records(points, begin, here + 1) if hit.forward == here]
+                true = self._true(hits)
+                if true:
+                    return Stop("hit", self.position, true)
 
     def reverse_run(self, points: Iterable[Point], *, until: int | None = None) -> Stop:
         """Goes back to the first hit on the way, to `until` (reason seek) or to the begin."""
@@ -268,17 +269,17 @@ class Timeline:
 
     # --- forwards ---
 
-    def _run_to(self, stop: int, wanted: Sought, points: tuple[Point, ...]) -> list[Hit]:
+    def _run_to(self, stop: int, log: PointLog, points: tuple[Point, ...]) -> list[Hit]:
         """Runs to the first hit of the machine, or to `stop`; returns what is hit there."""
         rewinder, machine = self._rewinder, self._machine
-        with wanted.log(machine) as log:
-            log.look_from(machine.position + 1)
-            while machine.position < stop and not machine.stopped and not log.count:
-                if rewinder.run(stop) is Exit.ATTENTION and self._interrupted:
-                    break
-            log.widen()
-            rewinder.settle()
-            found = [hit for hit in hits_of(log.take(), points) if not isinstance(hit.point, Break)]
+        log.narrow()
+        log.look_from(machine.position + 1)
+        while machine.position < stop and not machine.stopped and not log.count:
+            if rewinder.run(stop) is Exit.ATTENTION and self._interrupted:
+                break
+        log.widen()
+        rewinder.settle()
+        found = [hit for hit in hits_of(log.take(), points) if not isinstance(hit.point, Break)]
         here, pc = machine.position, machine.pc
         if here < self.last:  # whether the log was asked about this instruction depends on what else stopped the run
             breaks = (point for point in points if isinstance(point, Break) and point.address == pc)
