@@ -114,8 +114,17 @@ class Statements:
     def _in_frame(self, addresses: Iterable[int]) -> list[Point]:
         """Points at addresses of the current function that count in the current frame alone."""
         cfa = self._cfa(self._target.state)
-        same: Condition | None = None if cfa is None else lambda state: self._cfa(state) == cfa
-        return [Break(address, same) for address in sorted(addresses)]
+        return [Break(address, self._in(cfa, address)) for address in sorted(addresses)]
+
+    def _in(self, cfa: int | None, address: int) -> Condition | None:
+        """Whether the frame at `address` is `cfa`; rules are looked up once: a recursion asks this at every hit."""
+        rules = self._symbols.frames.rules(address)
+        if cfa is None:
+            return None
+        if rules is None:
+            return lambda state: False
+        register, offset, mask = rules.cfa_register, rules.cfa_offset, self._mask
+        return lambda state: state.regs[register] + offset & mask == cfa
 
     def _return(self) -> Point | None:
         """Where the current frame returns to; None if that is not known."""
