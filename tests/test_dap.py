@@ -307,6 +307,18 @@ def test_instruction_breakpoints(client: DapClient) -> None:
     assert (good["verified"], bad["verified"]) == (True, False)
     assert client.move("continue", threadId=1)["reason"] == "instruction breakpoint"
     assert client.position() == deposits(client)[0]
+    step = {"threadId": 1, "granularity": "instruction"}
+    assert client.move("next", **step)["reason"] == "step"
+    assert client.move("stepBack", **step)["reason"] == "instruction breakpoint"
+    assert client.move("stepBack", **step)["reason"] == "step"
+    assert client.move("next", **step)["hitBreakpointIds"] == [good["id"]]
+    client.move("evaluate", expression="seek end", context="repl")
+    assert client.move("next", **step)["reason"] == "end"
+    assert client.move("stepBack", **step)["reason"] == "step"
+    assert client.move("next", **step)["reason"] == "step"
+    client.move("evaluate", expression="seek 1", context="repl")
+    assert client.move("stepBack", **step)["reason"] == "step"
+    assert client.move("stepBack", **step)["reason"] == "begin"
 
 
 # ------------------------------------------------------------------------------------------------------------- looking

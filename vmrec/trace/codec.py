@@ -91,14 +91,16 @@ def pack(obj: Any) -> bytes:
     return packed
 
 
-def unpack_stream(raw: bytes) -> Iterator[Any]:
+def unpack_stream(raw: bytes, *, rows: bool = False) -> Iterator[Any]:
     """The msgpack objects that lie one after the other in `raw`, one at a time.
+
+    `rows`: it is said to hold rows alone, so that nobody looks for a checkpoint with its long list.
 
     Raises Malformed, when the iteration gets there, for bytes that are not msgpack, an object that is cut short, or
     one over the limits of `vmrec.trace.layout`: extension types, lists and maps of more than 4096 entries (a
     checkpoint's page list apart), more than 2 MiB in one object that are not bins.
     """
-    if len(raw) <= MAX_PLAIN and _CHECKPOINT not in raw:
+    if len(raw) <= MAX_PLAIN and (rows or _CHECKPOINT not in raw):
         return _stream(raw)
     return _stream_large(raw)
 

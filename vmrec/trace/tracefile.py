@@ -236,7 +236,7 @@ class TraceFile:
     ) -> Iterator[tuple[FrameInfo, list[Any]]]:
         info, raw = self._frame(frame, skip_rows=kinds is not None and "rows" not in kinds)
         order.enter(frame, info.first, info.last)
-        objects = unpack_stream(raw)
+        objects = unpack_stream(raw, rows=info.rows)
         while True:
             try:
                 obj = next(objects, None)
@@ -258,7 +258,7 @@ class TraceFile:
         """
         info, raw = self._frame(frame, skip_rows="rows" not in kinds)
         with trace_errors(self.path, info.offset):
-            for obj in unpack_stream(raw):
+            for obj in unpack_stream(raw, rows=info.rows):
                 if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds:
                     check(obj)
                     yield obj

@@ -119,8 +119,17 @@ class Session:
         if granularity not in ("statement", "line", "instruction"):
             raise UsageError(f"granularity: there is no {granularity[:40]!r}")
         if granularity == "instruction":
-            return self._move(lambda: self.target.step(backwards=backwards))
+            return self._move(lambda: self._instruction(backwards=backwards))
         return self._move(lambda: move(self._breakpoints.points))
+
+    def _instruction(self, *, backwards: bool) -> Stop:
+        """One step; a breakpoint or access that it hits is told."""
+        origin = self.target.position
+        until = origin - 1 if backwards else origin + 1
+        if not 0 <= until <= self.target.last:
+            return self.target.step(backwards=backwards)
+        stop = self.target.resume(self._breakpoints.points, backwards=backwards, until=until, remember=False)
+        return Stop("step", stop.position) if stop.reason in ("seek", "begin", "end") else stop
 
     def pause(self, arguments: Arguments) -> Answer:
         return None, None  # what moves is interrupted before this is read: see serve.py
