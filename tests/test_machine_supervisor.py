@@ -28,9 +28,11 @@ from supervisors import (
     satp_of,
 )
 
+from vmrec.errors import UsageError
 from vmrec.isa.privileged import Access, Fault, Hart, Reached, interrupt, translate, trap
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, RAM_SIZE_MIN
 from vmrec.machine.machine import Machine
+from vmrec.replay.timeline import MachineState
 
 XLENS = (32, 64)
 WINDOW = 0x4000_0000
@@ -396,3 +398,35 @@ def test_code_at_one_address_in_two_spaces() -> None:
             each.close()
 
     check()
+
+
+# ------------------------------------------------------------------------------------------------ looking from outside
+
+
+def test_memory_as_the_present_mode_has_it() -> None:
+    run = moving_run(3)
+    machine = run.machine
+    state = MachineState(machine, machine.read_memory)
+    code = machine.page(CODE)
+
+    assert state.read_virtual(WINDOW + 16, 100) == code[16:116]
+    assert machine.translate(WINDOW + 16) == page_at(CODE) + 16
+    assert machine.read_virtual(WINDOW + PAGE_SIZE - 8, 16) == code[-8:] + state.read_virtual(WINDOW + PAGE_SIZE, 8)
+    assert machine.translate(WINDOW + 3 * PAGE_SIZE) is None
+    with pytest.raises(UsageError, match="nothing is mapped at 0x40003000"):
+        state.read_virtual(WINDOW + 3 * PAGE_SIZE - 4, 8)
+    with pytest.raises(UsageError, match="nothing is mapped at 0x40003000"):
+        machine.read_virtual(WINDOW + 3 * PAGE_SIZE, 1)
+    change(machine, priv=3)
+    assert state.read_virtual(page_at(CODE), 8) == code[:8]
+    run.close()
+
+
+def test_a_state_that_cannot_be_is_refused() -> None:
+    run = moving_run(3)
+    for register, value in {
+        "priv": 2, "satp": 10 << 60, "mideleg": 1 << 7, "pmpcfg": bytes([2, *[0] * 15]), "mstatus": 2 << 11
+    }.items():  # fmt: skip
+        with pytest.raises(UsageError, match=rf"{register} has a value that this machine cannot reach"):
+            change(run.machine, **{register: value})
+    run.close()

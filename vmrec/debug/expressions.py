@@ -189,4 +189,4 @@ def _combined(operation: Callable[[int, int], int], left: Expression, right: Exp
 
 
 def _load(state: State, address: int, size: int) -> Value:
-    return Value(int.from_bytes(state.read_memory(address, size), "little"), address, size)
+    return Value(int.from_bytes(state.read_virtual(address, size), "little"), address, size)

@@ -164,7 +164,7 @@ class Statements:
         return None if self._symbols.lines.row(pc) is None else self._symbols.function(pc)
 
     def _unwound(self, state: State) -> list[Frame]:
-        return unwind(self._symbols, state.pc, state.regs, state.read_memory, depth=2)
+        return unwind(self._symbols, state.pc, state.regs, state.read_virtual, depth=2)
 
     def _cfa(self, state: State) -> int | None:
         """The CFA of the innermost frame; None where no call frame information tells it."""

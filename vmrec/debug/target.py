@@ -17,6 +17,7 @@ from vmrec.debug.places import Places
 from vmrec.errors import UsageError
 from vmrec.guest.elf import Guest
 from vmrec.guest.symbols import Symbols
+from vmrec.isa.privileged import MACHINE
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, ROM_BASE, ROM_SIZE
 from vmrec.replay.points import Point, State, Stop
 from vmrec.replay.timeline import Timeline
@@ -183,11 +184,29 @@ class Target:
 
     # --- looking ---
 
+    @property
+    def translating(self) -> bool:
+        """Whether addresses are virtual here."""
+        return self.state.privilege != MACHINE and self.state.csrs.get("satp", 0) != 0
+
+    def _read_translated(self, address: int, size: int) -> bytes:
+        found = b""
+        try:
+            while len(found) < size:
+                at = address + len(found)
+                found += self.state.read_virtual(at, min(size - len(found), PAGE_SIZE - at % PAGE_SIZE))
+        except UsageError:
+            if not found:
+                raise
+        return found
+
     def read_memory(self, address: int, size: int) -> bytes:
         """Up to `size` bytes from `address` on: as far as there is memory, and no device.
 
         Raises UsageError if there is none at `address` itself.
         """
+        if self.translating:
+            return self._read_translated(address, size)
         found = bytearray()
         for region in self.memory_map:
             if region.start <= address < region.end:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-__all__ = ["Access", "Fault", "Hart", "Reached", "interrupt", "translate", "trap"]
+__all__ = ["MACHINE", "Access", "Fault", "Hart", "Reached", "interrupt", "reading_hart", "translate", "trap"]
 
 Access = Literal["load", "store", "fetch"]
 #: Reads so many bytes of RAM at a physical address; None if it is not RAM.
@@ -65,6 +65,14 @@ class Fault:
     """An access that traps with `cause`."""
 
     cause: int
+
+
+def reading_hart(xlen: int, satp: int) -> Hart:
+    """A hart that may read whatever is mapped: for those who look from outside."""
+    everything = (1 << (32 if xlen == 32 else 54)) - 1
+    return Hart(
+        xlen, mode=SUPERVISOR, mstatus=SUM | MXR, satp=satp, pmpcfg=(0x1F, *[0] * 15), pmpaddr=(everything, *[0] * 15)
+    )
 
 
 def _page_fault(access: Access) -> Fault:

@@ -479,6 +479,11 @@ class Machine:
         return content
 
     @property
+    def satp(self) -> int:
+        """Mode and root of address translation; 0: addresses are physical, as in a machine without supervisor mode."""
+        return int(self._vm.supervisor.satp)
+
+    @property
     def privilege(self) -> int:
         """The privilege mode: 3 machine mode, 1 supervisor, 0 user."""
         return int(self._vm.hart.priv)

@@ -71,6 +71,12 @@ class State(Protocol):
     def read_memory(self, address: int, size: int) -> bytes:
         """`size` bytes of RAM or boot ROM at a physical address. Raises UsageError where there is neither."""
 
+    def read_virtual(self, address: int, size: int) -> bytes:
+        """As `read_memory`, at an address as the hart's present mode has it, whatever rights its page has.
+
+        Raises UsageError where nothing is mapped, or what is mapped is neither RAM nor boot ROM.
+        """
+
 
 #: Asked with the state where the run would stop. It must not move the timeline.
 Condition = Callable[[State], bool]

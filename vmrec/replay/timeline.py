@@ -19,6 +19,8 @@ from typing import Any, Self
 
 from vmrec.errors import UsageError
 from vmrec.events import OUTPUT_KINDS, Event, Output
+from vmrec.isa.privileged import MACHINE, Fault, reading_hart, translate
+from vmrec.machine.board import PAGE_SIZE, RAM_BASE
 from vmrec.machine.machine import Exit, Machine
 from vmrec.machine.pointlog import STEP_ROOM, PointLog
 from vmrec.replay.points import Break, Hit, Point, Records, State, Stop
@@ -91,6 +93,29 @@ class MachineState:
 
     def read_memory(self, address: int, size: int) -> bytes:
         return self._read_memory(address, size)
+
+    def read_virtual(self, address: int, size: int) -> bytes:
+        found = bytearray()
+        while len(found) < size:
+            at = address + len(found)
+            piece = min(size - len(found), PAGE_SIZE - at % PAGE_SIZE)
+            found += self._read_memory(self._physical(at), piece)
+        return bytes(found)
+
+    def _physical(self, address: int) -> int:
+        """By the page tables as they are, missing pages too, which the machine itself could not walk."""
+        satp = self._machine.satp
+        if satp == 0 or self.privilege == MACHINE:
+            return address
+        reached = translate(reading_hart(self.xlen, satp), address, "load", self._entry)
+        if isinstance(reached, Fault):
+            raise UsageError(f"nothing is mapped at {address:#x} in the address space of position {self.position}")
+        return reached.physical
+
+    def _entry(self, address: int, size: int) -> int | None:
+        if not RAM_BASE <= address <= RAM_BASE + self._machine.config.ram_size - size:
+            return None
+        return int.from_bytes(self._read_memory(address, size), "little")
 
 
 class Timeline:

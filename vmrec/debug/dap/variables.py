@@ -50,7 +50,7 @@ class Frames:
         if self._frames is None:
             state = self._target.state
             self._frames = unwind(
-                self._target.symbols, state.pc, state.regs, state.read_memory,
+                self._target.symbols, state.pc, state.regs, state.read_virtual,
                 interrupted_pc=state.csrs.get("mepc"), depth=DEPTH_MAX,
             )  # fmt: skip
         return self._frames
