@@ -10,7 +10,6 @@ that names the frame's offset. Memory is bounded by the limits of `vmrec.trace.l
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -266,18 +265,6 @@ class TraceFile:
     def frame_records(self, frame: int) -> list[list[Any]]:
         """The events and outputs of one frame, as they are on the wire, in order."""
         return list(self._one_frame(frame, RECORD_KINDS))
-
-    def rows(self, first: int = 0, last: int | None = None) -> Iterator[list[Any]]:
-        """Yields the ["rows", first, last, columns] that hold any of the steps first … last-1, in order."""
-        for _, obj in self.objects(self.frame_at(first), {"rows"}):
-            if last is not None and obj[1] >= last:
-                return
-            if obj[2] > first:
-                yield obj
-
-    def frame_at(self, position: int) -> int:
-        """The first frame whose last position is `position` or later; the number of frames if there is none."""
-        return bisect_left(self.frames, position, key=lambda info: info.last)
 
     # ---------------------------------------------------------------------------------------------------- marks
 
