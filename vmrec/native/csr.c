@@ -166,7 +166,8 @@ static void write_mstatus(vm_t *vm, uint64_t value)
     h->mstatus = (old & ~writable) | (value & writable);
     if ((old ^ h->mstatus) & (MSTATUS_SUM | MSTATUS_MXR))
         walk_forget(vm);
-    walk_view_changed(vm);
+    if (vm->in->supervisor)
+        walk_view_changed(vm);
 }
 
 int csr_write(vm_t *vm, uint32_t number, uint64_t value)

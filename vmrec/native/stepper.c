@@ -138,7 +138,8 @@ static int csr_instruction(vm_t *vm, const insn_t *d, uint64_t operand, uint64_t
     int writes = op == OP_CSRRW || op == OP_CSRRWI || d->rs1 != 0;
     uint64_t value = operand;
     vm->in->reasons++;
-    if ((writes && (d->extra >> 10) == 3) || csr_forbidden(vm, d->extra))
+    const int modes = vm->in->supervisor;
+    if ((writes && (d->extra >> 10) == 3) || (modes && csr_forbidden(vm, d->extra)))
         return -1;
     if (csr_read(vm, d->extra, old))
         return -1;
@@ -146,9 +147,9 @@ static int csr_instruction(vm_t *vm, const insn_t *d, uint64_t operand, uint64_t
     if (!writes)
         return 0;
     if (op == OP_CSRRS || op == OP_CSRRSI)
-        value = csr_modified(vm, d->extra, *old) | operand;
+        value = (modes ? csr_modified(vm, d->extra, *old) : *old) | operand;
     else if (op == OP_CSRRC || op == OP_CSRRCI)
-        value = csr_modified(vm, d->extra, *old) & ~operand;
+        value = (modes ? csr_modified(vm, d->extra, *old) : *old) & ~operand;
     return csr_write(vm, d->extra, value);
 }
 

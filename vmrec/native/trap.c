@@ -55,7 +55,8 @@ static void enter(vm_t *vm, enum privilege mode, uint64_t cause, uint64_t tval, 
     h->reservation = NEVER;
     h->reserved_value = 0;
     h->pc = vector & mask;
-    walk_view_changed(vm);
+    if (vm->in->supervisor)
+        walk_view_changed(vm);
 }
 
 /* Where a trap or interrupt of this number goes that `delegated` (medeleg or mideleg) is about. */
@@ -144,7 +145,8 @@ static void leave(vm_t *vm, uint64_t pc)
     h->reservation = NEVER;
     h->reserved_value = 0;
     h->pc = pc;
-    walk_view_changed(vm);
+    if (vm->in->supervisor)
+        walk_view_changed(vm);
     if (h->mip & h->mie)
         vm->in->recheck = 1;
     vm->in->reasons++;
