@@ -177,7 +177,9 @@ class Timeline:
                             if _watched(point, access, before):
                                 yield Hit(n, n + 1, n, point, step.row.pc, access, before)
                     case PrivilegeChange():
-                        pass
+                        if "priv" in step.writes:
+                            assert step.interrupt is None, "whether the entry or the step changed it is not known here"
+                            yield Hit(n, n + 1, n, point, step.row.pc)
             for access in step.row.accesses:
                 if access.kind == "w" and _old(ram, access) is not None:
                     at = access.address - RAM_BASE

@@ -32,6 +32,8 @@ class PointKind(IntFlag):
     TRAP = 16
     INTERRUPT = 32
     DEVICE = 64  #: only of a hit: the access was not to RAM
+    PRIVILEGE = 128  #: a trap or return that changes the privilege mode: `before` and `value` are the modes
+    ENTRY = 256  #: only of a hit: the entry into an interrupt changed it, before the step
 
 
 class WatchRange(NamedTuple):
@@ -70,6 +72,7 @@ class PointLog:
         breaks: Iterable[int] = (),
         ranges: Iterable[WatchRange] = (),
         traps: bool = False,
+        privilege: bool = False,
         room: int = 1,
         keep_last: bool = False,
     ) -> None:
@@ -80,7 +83,8 @@ class PointLog:
             "point_log *", {"hits": self._hits, "room": room, "capacity": capacity, "keep_last": keep_last}
         )
         addresses = sorted({address for address in breaks if 0 <= address < 1 << 64})
-        self._set(addresses, list(ranges), PointKind.TRAP | PointKind.INTERRUPT if traps else 0, self._log)
+        kinds = (PointKind.TRAP | PointKind.INTERRUPT if traps else 0) | (PointKind.PRIVILEGE if privilege else 0)
+        self._set(addresses, list(ranges), kinds, self._log)
 
     def _set(self, breaks: list[int], ranges: list[WatchRange], kinds: int, log: Any) -> None:
         addresses, places = self._ffi.new("uint64_t[]", breaks), self._ffi.new("watch_range[]", ranges)

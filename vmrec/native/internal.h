@@ -371,6 +371,7 @@ int points_near(const vm_t *vm, uint64_t pc); /* may `pc`, or another address of
 int points_instruction(vm_t *vm, uint64_t pc, uint64_t position);        /* 1: leave before it */
 void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint64_t value, int write); /* before it */
 void points_trap(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t cause);
+void points_privilege(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t before); /* when it has changed */
 void points_destroy(vm_t *vm);
 
 /* registers.c */

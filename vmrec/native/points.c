@@ -6,7 +6,7 @@
  *                   OP_POINT set, so that it is looked at before it is executed and nothing else is slowed down
  *     access        its page is WATCHED (stores) or READ_WATCHED (loads and stores): the door refuses it to the
  *                   engine, and the stepper asks here whenever it leaves its fast path
- *     trap          trap.c tells
+ *     trap, change of the privilege mode: trap.c tells
  *
  * Addresses are the guest's, virtual ones where it has such. The flags of pages are about physical addresses and do not
  * help there: while accesses are translated and ranges are set, the stepper runs (loop.c).
@@ -97,6 +97,17 @@ void points_trap(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64
     if (!(points->kinds & kind) || !points->log || (kind == POINT_INTERRUPT && position < points->log->from))
         return;
     add(vm, &(point_hit){.position = position, .kind = kind, .pc = pc, .value = cause});
+}
+
+/* `kind`: POINT_ENTRY or 0; `before`: the mode that it was. */
+void points_privilege(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t before)
+{
+    points_t *points = &vm->in->points;
+    if (before == vm->hart.priv || !(points->kinds & POINT_PRIVILEGE) || !points->log
+        || (kind == POINT_ENTRY && position < points->log->from))
+        return;
+    add(vm, &(point_hit){.position = position, .kind = POINT_PRIVILEGE | kind, .pc = pc, .value = vm->hart.priv,
+                         .before = before});
 }
 
 static int changed(const watch_range *range, uint64_t address, uint32_t size, uint64_t before, uint64_t value)

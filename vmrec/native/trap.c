@@ -88,6 +88,7 @@ void trap_enter(vm_t *vm, uint64_t cause, uint64_t tval)
     uint64_t from = vm->hart.pc, vector = vector_of(vm, mode) & ~3ull, at = vm->time.position;
     enter(vm, mode, cause, tval, vector);
     points_trap(vm, POINT_TRAP, from, at, cause);
+    points_privilege(vm, 0, from, at, before);
     vm->time.position++;
     vm->time.traps++;
     vm->in->reasons++;
@@ -110,7 +111,7 @@ static uint64_t most_urgent(uint64_t ready)
 int interrupt_enter(vm_t *vm)
 {
     hart_state *h = &vm->hart;
-    uint64_t pending = h->mip & h->mie, delegated = vm->supervisor.mideleg, ready = 0;
+    uint64_t pending = h->mip & h->mie, delegated = vm->supervisor.mideleg, ready = 0, before = h->priv;
     if (LIKELY(!pending))
         return 0;
     if (h->priv != PRIV_M || (h->mstatus & MSTATUS_MIE))
@@ -128,6 +129,7 @@ int interrupt_enter(vm_t *vm)
         vector += 4 * number;
     enter(vm, mode, cause, 0, vector);
     points_trap(vm, POINT_INTERRUPT, h->pc, vm->time.position, cause);
+    points_privilege(vm, POINT_ENTRY, h->pc, vm->time.position, before);
     vm->interrupts++;
     vm->last_interrupt = number;
     vm->entered_position = vm->time.position;
@@ -136,10 +138,11 @@ int interrupt_enter(vm_t *vm)
     return 1;
 }
 
-/* The end of a trap: on to `pc`, in the mode that is the hart's by now. */
-static void leave(vm_t *vm, uint64_t pc)
+/* The end of a trap: on to `pc`, in the mode that is the hart's by now; it was `before`. */
+static void leave(vm_t *vm, uint64_t pc, uint64_t before)
 {
     hart_state *h = &vm->hart;
+    points_privilege(vm, 0, h->pc, vm->time.position, before);
     if (h->priv != PRIV_M)
         h->mstatus &= ~MSTATUS_MPRV;
     h->reservation = NEVER;
@@ -156,20 +159,22 @@ static void leave(vm_t *vm, uint64_t pc)
 void trap_return(vm_t *vm)
 {
     hart_state *h = &vm->hart;
+    uint64_t before = h->priv;
     h->mstatus = (h->mstatus & ~MSTATUS_MIE) | ((h->mstatus & MSTATUS_MPIE) ? MSTATUS_MIE : 0) | MSTATUS_MPIE;
     if (vm->in->supervisor) {
         h->priv = (h->mstatus & MSTATUS_MPP) >> 11;
         h->mstatus &= ~MSTATUS_MPP;
     }
-    leave(vm, h->mepc);
+    leave(vm, h->mepc, before);
 }
 
 /* sret, in a mode that may. */
 void trap_return_supervisor(vm_t *vm)
 {
     hart_state *h = &vm->hart;
+    uint64_t before = h->priv;
     h->mstatus = (h->mstatus & ~MSTATUS_SIE) | ((h->mstatus & MSTATUS_SPIE) ? MSTATUS_SIE : 0) | MSTATUS_SPIE;
     h->priv = h->mstatus & MSTATUS_SPP ? PRIV_S : PRIV_U;
     h->mstatus &= ~MSTATUS_SPP;
-    leave(vm, vm->supervisor.sepc);
+    leave(vm, vm->supervisor.sepc, before);
 }

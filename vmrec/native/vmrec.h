@@ -298,7 +298,9 @@ enum point_kind {
     POINT_CHANGE = 8,     /* of a range: only stores that change a byte of it */
     POINT_TRAP = 16,
     POINT_INTERRUPT = 32,
-    POINT_DEVICE = 64     /* of a hit: not RAM, so `before` says nothing */
+    POINT_DEVICE = 64,    /* of a hit: not RAM, so `before` says nothing */
+    POINT_PRIVILEGE = 128, /* a trap or a return that changes the privilege mode */
+    POINT_ENTRY = 256     /* of a hit: the entry into an interrupt changed it, before the step */
 };
 typedef struct {
     uint64_t address, size; /* size 1 to 2^32 */

@@ -128,12 +128,12 @@ class Moment:
     @cached_property
     def mem(self) -> Memory:
         """Memory as the instruction at `pc` sees it: `mem[address]`, `mem[first:end]`, `mem.number("counter")`."""
-        return Memory(lambda address, size: self._state.read_memory(address, size), self._track)
+        return Memory(lambda address, size: self._state.read_virtual(address, size), self._track)
 
-    @property
+    @cached_property
     def phys(self) -> Memory:
-        """Memory by physical address. The same as `mem`: in machine mode nothing is translated."""
-        return self.mem
+        """Memory by physical address: the same as `mem` where nothing is translated, as in machine mode."""
+        return Memory(lambda address, size: self._state.read_memory(address, size), self._track)
 
     # --- what happens ---
 

@@ -7,6 +7,7 @@
     Traps             it traps                                  n + 1                n
                       an interrupt is entered before it         n                    n
     PrivilegeChange   the privilege differs after it            n + 1                n
+                      it differs by an interrupt before it      n                    n
     Records           an output was made by it                  n + 1                n
                       an event was given before it              n                    n
 
@@ -115,7 +116,7 @@ class Traps:
 
 @dataclass(frozen=True, slots=True)
 class PrivilegeChange:
-    """Steps that change the privilege mode. Under machine revision 1 there are none."""
+    """Traps, interrupts and returns from them that change the privilege mode; none without supervisor mode."""
 
     condition: Condition | None = None
 

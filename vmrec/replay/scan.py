@@ -16,7 +16,7 @@ from vmrec.errors import TraceError
 from vmrec.machine.machine import Exit, Machine
 from vmrec.machine.pointlog import PointKind, PointLog, RawHit, WatchRange
 from vmrec.machine.rows import Access
-from vmrec.replay.points import Break, Hit, Point, Traps, Watch
+from vmrec.replay.points import Break, Hit, Point, PrivilegeChange, Traps, Watch
 from vmrec.replay.rewinder import Rewinder
 from vmrec.trace.reader import TraceReader
 
@@ -40,15 +40,17 @@ class Sought:
     breaks: tuple[int, ...]
     ranges: tuple[WatchRange, ...]
     traps: bool
+    privilege: bool
 
     def __bool__(self) -> bool:
-        return bool(self.breaks or self.ranges or self.traps)
+        return bool(self.breaks or self.ranges or self.traps or self.privilege)
 
     def log(self, machine: Machine, *, room: int = 1, keep_last: bool = False) -> PointLog:
         """A log of these things, open."""
         return PointLog(
-            machine, breaks=self.breaks, ranges=self.ranges, traps=self.traps, room=room, keep_last=keep_last
-        )
+            machine, breaks=self.breaks, ranges=self.ranges, traps=self.traps, privilege=self.privilege,
+            room=room, keep_last=keep_last,
+        )  # fmt: skip
 
 
 def sought(points: Iterable[Point]) -> Sought:
@@ -62,6 +64,7 @@ def sought(points: Iterable[Point]) -> Sought:
             if isinstance(point, Watch)
         ),
         any(isinstance(point, Traps) for point in points),
+        any(isinstance(point, PrivilegeChange) for point in points),
     )
 
 
@@ -142,6 +145,10 @@ def hits_of(raw: Iterable[RawHit], points: tuple[Point, ...]) -> Iterator[Hit]:
                         yield Hit(hit.position, hit.position + 1, hit.position, point, hit.pc, cause=hit.value)
                     elif hit.kind & PointKind.INTERRUPT and point.interrupts:
                         yield Hit(hit.position, hit.position, hit.position, point, hit.pc, cause=hit.value)
+                case PrivilegeChange():
+                    if hit.kind & PointKind.PRIVILEGE:
+                        forward = hit.position + (not hit.kind & PointKind.ENTRY)
+                        yield Hit(hit.position, forward, hit.position, point, hit.pc)
                 case Watch():
                     if hit.kind & (PointKind.READ | PointKind.WRITE) and _sees(point, hit):
                         access = Access("w" if hit.kind & PointKind.WRITE else "r", hit.address, hit.size, hit.value)
