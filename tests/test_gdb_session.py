@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -210,8 +211,8 @@ def gdb(trace: Path, *commands: str, folder: Path) -> str:
     assert GDB is not None
     script = folder / "commands.py"
     script.write_bytes(vmrec("gdb", "--script", cwd=folder).out)
-    server = " ".join(map(str, command("gdb", trace, "--stdio")))
-    start = ("set confirm off", "set width 0", "set style enabled off", f"directory {GUESTS}", f"source {script}")
+    server = shlex.join(command("gdb", trace, "--stdio"))
+    start = ("set confirm off", "set width 0", "set style enabled off", f'directory "{GUESTS}"', f"source {script}")
     lines = [*start, f"target extended-remote | {server}", "echo ---\\n", *commands, "detach"]
     arguments = [GDB, "-q", "-nx", "-batch", *(word for line in lines for word in ("-ex", line))]
     done = subprocess.run(

@@ -325,6 +325,10 @@ def _read_seek_table(source: ByteSource) -> tuple[array[int], array[int]] | None
 # ----------------------------------------------------------------------------------------------------------- table
 
 
+#: Links that are kept as they were read.
+INFOS_KEPT = 256
+
+
 class FrameTable:
     """Where each frame of a file is; from its seek table, or by walking from frame to link to frame.
 
@@ -339,6 +343,7 @@ class FrameTable:
         self.torn_at: int | None = None
         self.trouble: Damaged | None = None
         self.end = 0
+        self._infos: dict[int, FrameInfo] = {}  # what was read last: whoever replays asks for the same again and again
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -429,6 +434,9 @@ class FrameTable:
 
     def info(self, source: ByteSource, index: int) -> FrameInfo:
         """What the link behind frame `index` says, checked against the frame's place. Raises Damaged."""
+        known = self._infos.get(index)
+        if known is not None:
+            return known
         offset, length = self.offsets[index], self.lengths[index]
         (_, frame, first, last, link_length, rows), hash_ = self.link(source, index)
         if frame != index or link_length != length or length > MAX_FRAME_DISK:
@@ -439,7 +447,10 @@ class FrameTable:
             )
         if first > last:
             raise Damaged(offset + length, f"the link of frame {index} has positions that go backwards")
-        return FrameInfo(index, offset, length, first, last, bool(rows), hash_)
+        if len(self._infos) >= INFOS_KEPT:
+            self._infos.clear()
+        self._infos[index] = FrameInfo(index, offset, length, first, last, bool(rows), hash_)
+        return self._infos[index]
 
     def previous(self, source: ByteSource, index: int) -> tuple[bytes, int]:
         """Hash and last position of the link before frame `index`. Raises Damaged."""
