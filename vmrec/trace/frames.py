@@ -117,7 +117,7 @@ class ByteSource:
 
     def refresh(self) -> None:
         """Looks at the file's size again. Raises UsageError if it was closed."""
-        self._require_open()
+        self.require_open()
         self.size = os.fstat(self._file.fileno()).st_size
 
     def read(self, offset: int, size: int) -> bytes:
@@ -128,7 +128,7 @@ class ByteSource:
         An `offset` before the file, where the end of a short one may be looked for, means its beginning.
         """
         offset = max(offset, 0)
-        self._require_open()
+        self.require_open()
         try:
             return os.pread(self._file.fileno(), max(0, min(size, self.size - offset)), offset)
         except OSError as error:
@@ -138,7 +138,8 @@ class ByteSource:
         """Gives the file back; harmless when closed already."""
         self._file.close()
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raises UsageError if the file was closed."""
         if self._file.closed:
             raise UsageError(f"{self.path}: was closed before this was asked; open it again")
 
@@ -434,6 +435,7 @@ class FrameTable:
 
     def info(self, source: ByteSource, index: int) -> FrameInfo:
         """What the link behind frame `index` says, checked against the frame's place. Raises Damaged."""
+        source.require_open()
         known = self._infos.get(index)
         if known is not None:
             return known
