@@ -345,13 +345,15 @@ def test_random_requests_are_answered_and_change_nothing(target: Target, seed: i
     target.seek(3000)
     before = digest(target)
     moves = (b"c", b"bc", b"vCont;c", b"vCont;r", b"C", b"R")
-    for _ in range(10_000):
+    answered = 0
+    while answered < 10_000:
         if generator.random() < 0.7:
             request = b"".join(generator.choices(_PIECES, k=generator.randrange(1, 6)))
         else:
             request = generator.randbytes(generator.randrange(40))
         if request.startswith(moves) and generator.random() < 0.97:
             continue  # far ones take their time
+        answered += 1
         reply = stub.answer(request)
         assert reply.body is None or isinstance(reply.body, bytes)
         assert 0 <= target.position <= target.last
