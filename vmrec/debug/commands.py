@@ -7,6 +7,7 @@ A command gets the words behind its name and returns what is to be shown; those 
 from __future__ import annotations
 
 import difflib
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -134,12 +135,12 @@ def _events(target: Target, words: Sequence[str]) -> str:
     if not 1 <= shown <= 1000:
         raise UsageError("give a number of events from 1 to 1000")
     here = target.position
-    before: list[str] = []
+    before: deque[str] = deque(maxlen=shown)
     after: list[str] = []
     for place, event in enumerate(target.timeline.events(), 1):
         line = f"event:{place:<6} {event.position:>14}  {event.kind:<8} {record_text(event.wire())}".rstrip()
         if event.position <= here:
-            before = [*before[-shown + 1 :], line] if shown > 1 else [line]
+            before.append(line)
         else:
             after.append(line)
             if len(after) == shown:

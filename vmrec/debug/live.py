@@ -22,7 +22,7 @@ from vmrec.machine.pointlog import PointKind, PointLog, RawHit
 from vmrec.record.recorder import TraceSink
 from vmrec.record.session import LiveRun
 from vmrec.replay.points import Break, Point, Records, State, Stop
-from vmrec.replay.scan import sought
+from vmrec.replay.scan import hits_of, sought
 from vmrec.replay.timeline import MachineState, Timeline
 
 __all__ = ["LiveTarget"]
@@ -140,7 +140,7 @@ class LiveTarget(Target):
             log.look_from(origin + 1)
             limit = UINT64_MAX if until is None else until
             self.over = run.go(limit, found=lambda: self._found(log, points, hits))
-        here = min((_forward(hit) for hit in hits), default=machine.position)
+        here = min((hit.forward for hit in hits_of(hits, points)), default=machine.position)
         if here == machine.position and self._can_go_on:
             self.over = run.go(here + 1)
         self._sink.flush(machine)
@@ -168,8 +168,3 @@ class LiveTarget(Target):
             )
         finally:
             self._asked = None
-
-
-def _forward(hit: RawHit) -> int:
-    """The position at which a run forwards stops for a hit."""
-    return hit.position if hit.kind & (PointKind.BREAK | PointKind.INTERRUPT) else hit.position + 1

@@ -15,6 +15,7 @@ import queue
 import selectors
 import socket
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
@@ -135,11 +136,6 @@ class Channel(Generic[Item]):
                 return
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing waits to be taken."""
-        return self._items.empty()
-
-    @property
     def busy(self) -> bool:
         """Whether an item is being handled, or waits for it."""
         return self._unhandled > 0
@@ -223,21 +219,25 @@ def _name(client: socket.socket) -> str:
         return "a client"
 
 
-class Knocking:
-    """While it lasts, `called` is called from a thread when a client connects, which is not served yet."""
+class _Watching(ABC):
+    """While it lasts, a thread calls `_knocked` when a client connects, as long as that returns True."""
 
-    def __init__(self, listener: socket.socket, called: Callable[[], None]) -> None:
+    def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
-        self._called = called
         self._control = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name="vmrec-knocking", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="vmrec-listener", daemon=True)
+
+    @abstractmethod
+    def _knocked(self) -> bool:
+        """In the thread: somebody waits to be accepted. Returns whether to go on watching."""
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._control[0], selectors.EVENT_READ)
-            if not any(key.fileobj is self._control[0] for key, _ in selector.select()):
-                self._called()
+            while not any(key.fileobj is self._control[0] for key, _ in selector.select()):
+                if not self._knocked():
+                    return
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -250,32 +250,39 @@ class Knocking:
             end.close()
 
 
-class _Refusing:
-    """While it lasts, a thread turns away whoever else connects.
+class Knocking(_Watching):
+    """While it lasts, `called` is called from a thread when a client connects, which is not served yet."""
+
+    def __init__(self, listener: socket.socket, called: Callable[[], None]) -> None:
+        super().__init__(listener)
+        self._called = called
+
+    def _knocked(self) -> bool:
+        self._called()
+        return False
+
+
+class _Refusing(_Watching):
+    """While it lasts, whoever else connects is turned away.
 
     Who comes when the first is just leaving is kept: `following`, when the block has ended.
     """
 
     def __init__(self, listener: socket.socket, busy: bytes, told: Callable[[str], None]) -> None:
-        self._listener = listener
+        super().__init__(listener)
         self._busy = busy
         self._told = told
         self._ended = threading.Event()
-        self._control = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name="vmrec-refusing", daemon=True)
         self.following: socket.socket | None = None
 
-    def _run(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
-            selector.register(self._control[0], selectors.EVENT_READ)
-            while not any(key.fileobj is self._control[0] for key, _ in selector.select()):
-                with contextlib.suppress(OSError):
-                    client, _ = self._listener.accept()
-                    if self._ended.wait(LEAVING_SECONDS):
-                        self.following = client
-                        return
-                    self._refuse(client)
+    def _knocked(self) -> bool:
+        with contextlib.suppress(OSError):
+            client, _ = self._listener.accept()
+            if self._ended.wait(LEAVING_SECONDS):
+                self.following = client
+                return False
+            self._refuse(client)
+        return True
 
     def _refuse(self, client: socket.socket) -> None:
         with client:
@@ -283,13 +290,6 @@ class _Refusing:
             self._told(f"{_name(client)} was refused: a debugger is attached already")
             client.sendall(self._busy)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
-        self._control[1].send(b"!")
-        self._thread.join()
-        for end in self._control:
-            end.close()
+        super().__exit__(*exception)

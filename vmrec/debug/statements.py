@@ -13,7 +13,7 @@ its CFA: sp before the function was called.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from vmrec.debug.target import Target
@@ -108,8 +108,7 @@ class Statements:
         row = None if here is None else lines.row(here)
         if row is None:
             return set(starts)
-        own = set(lines.statements(row.path, row.line))
-        return {start for start in starts if start not in own}
+        return set(starts) - set(lines.statements(row.path, row.line))
 
     def _in_frame(self, addresses: Iterable[int]) -> list[Point]:
         """Points at addresses of the current function that count in the current frame alone."""
@@ -141,15 +140,11 @@ class Statements:
             if not function.start < state.regs[RA] <= function.end or self._is_handler(state):
                 return False
             frames = self._unwound(state)
-            return len(frames) == 2 and frames[1].pc == state.regs[RA] and cfa in (None, self._cfa_of_caller(frames))
+            if len(frames) < 2 or frames[1].pc != state.regs[RA]:
+                return False
+            return cfa in (None, self._cfa_by(frames[1].site, frames[1].registers))
 
         return called
-
-    def _cfa_of_caller(self, frames: list[Frame]) -> int | None:
-        """The CFA of the frame that has just called: of the second."""
-        rules, sp = self._symbols.frames.rules(frames[1].site), frames[1].registers
-        base = None if rules is None else sp[rules.cfa_register]
-        return None if rules is None or base is None else base + rules.cfa_offset & self._mask
 
     @staticmethod
     def _is_handler(state: State) -> bool:
@@ -168,8 +163,13 @@ class Statements:
 
     def _cfa(self, state: State) -> int | None:
         """The CFA of the innermost frame; None where no call frame information tells it."""
-        rules = self._symbols.frames.rules(state.pc)
-        return None if rules is None else state.regs[rules.cfa_register] + rules.cfa_offset & self._mask
+        return self._cfa_by(state.pc, state.regs)
+
+    def _cfa_by(self, pc: int, registers: Sequence[int | None]) -> int | None:
+        """The CFA of the frame at `pc` with these registers; None if it is not known."""
+        rules = self._symbols.frames.rules(pc)
+        base = None if rules is None else registers[rules.cfa_register]
+        return None if rules is None or base is None else base + rules.cfa_offset & self._mask
 
     @cached_property
     def _entries(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 from vmrec.errors import TraceError
 from vmrec.events import Event, Output, from_wire
@@ -27,7 +27,7 @@ from vmrec.trace.frames import FrameInfo
 from vmrec.trace.layout import RECORD_KINDS
 from vmrec.trace.lineage import ancestors
 from vmrec.trace.objects import CheckpointMark, DigestMark
-from vmrec.trace.tracefile import REMEDY, TraceFile, trace_error
+from vmrec.trace.tracefile import REMEDY, Frames, TraceFile, trace_error
 
 __all__ = ["ForkPoint", "FrameInfo", "PageRef", "TraceReader"]
 
@@ -119,7 +119,7 @@ class _Part:
         return frame - self.base + self.first
 
 
-class _Frames(Sequence[FrameInfo]):
+class _Frames(Frames):
     """The frames of all parts."""
 
     def __init__(self, parts: list[_Part]) -> None:
@@ -128,18 +128,7 @@ class _Frames(Sequence[FrameInfo]):
     def __len__(self) -> int:
         return self._parts[-1].base + self._parts[-1].frames()
 
-    @overload
-    def __getitem__(self, index: int) -> FrameInfo: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[FrameInfo]: ...
-
-    def __getitem__(self, index: int | slice) -> FrameInfo | list[FrameInfo]:
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = index + len(self) if index < 0 else index
-        if not 0 <= number < len(self):
-            raise IndexError(f"frame {index} of {len(self)}")
+    def _info(self, number: int) -> FrameInfo:
         part = next(part for part in reversed(self._parts) if part.base <= number)
         return part.info(number, part.file.frames[part.local(number)])
 

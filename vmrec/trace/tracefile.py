@@ -10,6 +10,7 @@ that names the frame's offset. Memory is bounded by the limits of `vmrec.trace.l
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -81,15 +82,12 @@ def read_header(source: ByteSource) -> dict[str, Any]:
         return header
 
 
-class FrameList(Sequence[FrameInfo]):
-    """What the links say, read from the file when asked for. Raises TraceError for a damaged link."""
+class Frames(Sequence[FrameInfo]):
+    """What links say, read when asked for. Raises TraceError for a damaged one."""
 
-    def __init__(self, source: ByteSource, table: FrameTable) -> None:
-        self._source = source
-        self._table = table
-
-    def __len__(self) -> int:
-        return len(self._table)
+    @abstractmethod
+    def _info(self, number: int) -> FrameInfo:
+        """What the link of frame `number` says, which there is."""
 
     @overload
     def __getitem__(self, index: int) -> FrameInfo: ...
@@ -103,6 +101,20 @@ class FrameList(Sequence[FrameInfo]):
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
+        return self._info(number)
+
+
+class FrameList(Frames):
+    """The frames of one file."""
+
+    def __init__(self, source: ByteSource, table: FrameTable) -> None:
+        self._source = source
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def _info(self, number: int) -> FrameInfo:
         with trace_errors(self._source.path, None):
             return self._table.info(self._source, number)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vmrec.debug.dap.arguments import Arguments
@@ -121,8 +121,8 @@ class Breakpoints:
             if kind is None:
                 raise UsageError(f"accessType: there are {', '.join(ACCESSES)}")
             address, size = int(match[1], 16), int(match[2])
-            condition = self._condition(one, lambda: Watch(address, size, kind))  # type: ignore[arg-type]
-            return (Watch(address, size, kind, condition),), {}  # type: ignore[arg-type]
+            plain = Watch(address, size, kind)  # type: ignore[arg-type]
+            return (replace(plain, condition=self._condition(one, plain)),), {}
 
         return self._set("data", "data breakpoint", wanted, place)
 
@@ -162,16 +162,16 @@ class Breakpoints:
     # --- conditions ---
 
     def _breaks(self, addresses: Iterable[int], one: Arguments) -> list[Point]:
-        return [Break(address, self._condition(one, lambda at=address: Break(at))) for address in addresses]  # type: ignore[misc]
+        return [Break(address, self._condition(one, Break(address))) for address in addresses]
 
-    def _condition(self, one: Arguments, plain: Callable[[], Point]) -> Condition | None:
-        """What `condition`, `hitCondition` and `logMessage` say together; None if there is none of them."""
+    def _condition(self, one: Arguments, plain: Point) -> Condition | None:
+        """What `condition`, `hitCondition` (of `plain`) and `logMessage` say together; None if there is none."""
         parts: list[Condition] = []
         if one.text("condition", "").strip():
             holds = parse(one.text("condition"), self._target.symbols)
             parts.append(lambda state: holds(state).number != 0)
         if one.text("hitCondition", "").strip():
-            parts.append(self._counted(one.text("hitCondition"), plain()))
+            parts.append(self._counted(one.text("hitCondition"), plain))
         if one.text("logMessage", ""):
             parts.append(self._logged(one.text("logMessage")))
         if not parts:

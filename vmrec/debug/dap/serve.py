@@ -41,7 +41,6 @@ class _Client:
         self._adapter = Adapter(opener, self._send)
         self._sending = threading.Lock()
         self._seq = 0
-        self._busy = False
         self._channel: Channel[Request | Spoiled] = Channel(connection, Decoder().feed, self._seen)
 
     def serve(self) -> None:
@@ -51,11 +50,8 @@ class _Client:
                     received = channel.next()
                     if received is None or (isinstance(received, Spoiled) and received.fatal):
                         return
-                    self._busy = True
                     self._handle(received)
-                    self._busy = False
-                    if channel.idle and self._adapter.target is not None:
-                        self._adapter.target.calm()
+                    channel.handled(self._calm)
         finally:
             self._adapter.close()
 
@@ -76,10 +72,15 @@ class _Client:
             if target is None:
                 return True
             self._send({"type": "response", "request_seq": received.seq, "success": True, "command": "pause"})
-            if self._busy or not self._channel.idle:
+            if self._channel.busy:
                 target.interrupt()
             return False
         return True
+
+    def _calm(self) -> None:
+        """Nothing is asked any more that an interrupt could be meant for."""
+        if self._adapter.target is not None:
+            self._adapter.target.calm()
 
     def _tell(self, text: str) -> None:
         body = {"category": "important", "output": f"vmrec: the client sent {text}\n"}
