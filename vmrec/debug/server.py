@@ -115,7 +115,8 @@ class Channel(Generic[Item]):
         self._thread = threading.Thread(target=self._read, name="vmrec-client", daemon=True)
         self._closed = False
         self._lock = threading.RLock()  # what is seen and what was handled are told one after the other
-        self._unhandled = 0
+        self._received = self._handled = 0  # items that somebody gets, so far
+        self._interrupted = 0  # an interrupt is meant for items up to this number
 
     def _read(self) -> None:
         with contextlib.suppress(OSError):
@@ -123,10 +124,11 @@ class Channel(Generic[Item]):
                 for item in self._feed(data):
                     with self._lock:
                         wanted = self._seen(item)
-                        self._unhandled += wanted
+                        self._received += wanted
                     if wanted:
                         self._put(item)
-        self._seen(None)
+        with self._lock:
+            self._seen(None)
         self._put(None)
 
     def _put(self, item: Item | None) -> None:
@@ -135,17 +137,21 @@ class Channel(Generic[Item]):
                 self._items.put(item, timeout=0.5)
                 return
 
-    @property
-    def busy(self) -> bool:
-        """Whether an item is being handled, or waits for it."""
-        return self._unhandled > 0
+    def interrupt(self, interrupt: Callable[[], None]) -> None:
+        """Calls `interrupt` if an item is being handled, or waits for it. To be called from `seen`."""
+        if self._handled < self._received:
+            self._interrupted = self._received
+            interrupt()
 
-    def handled(self, idle: Callable[[], None]) -> None:
-        """To be told when an item from `next` is dealt with. `idle` is called if there is no other one yet."""
+    def handled(self, calm: Callable[[], None]) -> None:
+        """To be told when an item from `next` is dealt with.
+
+        `calm` is called unless an interrupt is still meant for others: those that came before it, never one behind it.
+        """
         with self._lock:
-            self._unhandled -= 1
-            if not self._unhandled:
-                idle()
+            self._handled += 1
+            if self._handled >= self._interrupted:
+                calm()
 
     def next(self) -> Item | None:
         """Waits for the next item; None at the end."""

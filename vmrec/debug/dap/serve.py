@@ -67,18 +67,17 @@ class _Client:
         if isinstance(received, Spoiled):
             return True
         if target is not None and (received is None or received.command in _ENDING):
-            target.interrupt()
+            self._channel.interrupt(target.interrupt)
         if isinstance(received, Request) and received.command == "pause":
             if target is None:
                 return True
             self._send({"type": "response", "request_seq": received.seq, "success": True, "command": "pause"})
-            if self._channel.busy:
-                target.interrupt()
+            self._channel.interrupt(target.interrupt)
             return False
         return True
 
     def _calm(self) -> None:
-        """Nothing is asked any more that an interrupt could be meant for."""
+        """No interrupt is meant for anything any more."""
         if self._adapter.target is not None:
             self._adapter.target.calm()
 

@@ -53,11 +53,8 @@ class _Client:
 
     def _seen(self, received: Received | None) -> bool:
         """In the reading thread: what cannot wait until the target has moved."""
-        if received is None:
-            self._target.interrupt()
-        elif received.kind == "interrupt":
-            if self._channel.busy:
-                self._target.interrupt()
+        if received is None or received.kind == "interrupt":
+            self._channel.interrupt(self._target.interrupt)
             return False
         return True
 
