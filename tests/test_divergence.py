@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -342,6 +342,26 @@ def test_altered_digest_of_the_grid(case: Make) -> None:
     assert 2 * GRID - 100_000 < writer.position < 2 * GRID
     (step,) = steps(made.original, writer.position, writer.position + 1)
     assert step.writes["a4"][1] == found.registers["a4"][1]
+
+
+def test_digests_that_were_not_compared(case: Make) -> None:
+    """Where a replay looks at few digests, the explanation looks at the others."""
+    early, last = wrong_registers(1, ("x", 14, 1)), wrong_registers(3, ("x", 15, 1))
+
+    def both(obj: list[Any]) -> Iterable[list[Any]]:
+        return [new for old in early(obj) for new in last(old)]
+
+    made = case(both, "timer-long", max_insns=3 * GRID + 1000, chaos=4)
+    with Player(made.original, every_digest=False) as player:
+        assert player.run() is None
+        assert 0 < player.compared
+    with Player(made.trace, every_digest=False) as player:
+        found = player.run()
+    assert found is not None
+    assert (found.kind, found.last_good, found.position) == ("digest", 0, made.trace.last_position)
+    first = explain(made.trace, found)
+    assert (first.kind, first.last_good, first.position) == ("digest", GRID, 2 * GRID)
+    assert set(first.registers) == {"a4"}
 
 
 @pytest.mark.parametrize("part", ["ram", "devices", "outputs"])

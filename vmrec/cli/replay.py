@@ -27,7 +27,7 @@ def command(
         int | None, typer.Option("--to", metavar="N", min=0, help="Replay to position N only.", show_default=False)
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Compare also every captured instruction and access, if there are any.")
+        bool, typer.Option("--check", help="Compare every digest, and every captured instruction and access.")
     ] = False,
     gdb: Annotated[
         bool, typer.Option("--gdb", help="Debug it with gdb instead, as `vmrec gdb T` does.")
@@ -39,8 +39,9 @@ def command(
 ) -> int:
     """Execute a recording again, exactly, and print the guest's console.
 
-    Every output and digest is compared with the recording. If the replay differs, it is said where and why, as far as
-    that can be found out. A torn recording is replayed to its last good position.
+    Every output is compared with the recording, and the machine's state at the end and each 134 million steps; with
+    --check each 17 million, and every row. If the replay differs, it is said where and why, as far as that can be found
+    out. A torn recording is replayed to its last good position.
 
     With --json a report goes to stdout, and the console to --console FILE or nowhere.
 
@@ -70,7 +71,7 @@ def command(
             note(f"{path}: is torn (its recorder died, or is at work); replaying to its last good position, {last}.")
         if to is not None and to > reader.last_position:
             raise UsageError(f"--to {to} lies beyond the end of {path}, which is at position {reader.last_position}.")
-        with Player(reader, console=out.write, check_rows=check) as player:
+        with Player(reader, console=out.write, check_rows=check, every_digest=check) as player:
             begin = time.perf_counter()
             divergence = play(player, to, quiet=out.on_terminal)
             found = replayed(player, time.perf_counter() - begin)

@@ -2,7 +2,8 @@
 """Why a replay differs from its recording, as far as that can be found out without another tool.
 
     an output, an event, a row    is exact already; the stretch is replayed once more: is it the same again?
-    a digest                      names an interval (last good, first bad):
+    a digest                      names an interval (last good, first bad); where not every digest was compared, the
+                                  first bad one of them is found. Then:
                                   1. a full trace is replayed with its rows compared, which is exact
                                   2. registers that differ are in the recorded digest, pages and devices in the next
                                      checkpoint
@@ -61,6 +62,8 @@ def explain(trace: TraceReader, divergence: Divergence) -> Divergence:
 
     Kind and position change only if something more exact was found: the row in a full trace behind a wrong digest.
     """
+    if divergence.kind == "digest":
+        divergence = _first_bad(trace, divergence)
     events = last_events(trace, divergence.position, 1)
     divergence = replace(divergence, last_event=events[0] if events else None)
     if divergence.kind == "digest":
@@ -71,6 +74,17 @@ def explain(trace: TraceReader, divergence: Divergence) -> Divergence:
     step = _HOST if divergence.host_to_blame else _SAME_AGAIN
     at = divergence.parted_at if divergence.parted_at is not None else divergence.position
     return replace(divergence, next_step=step.format(first=max(at - 20, 0), last=at + 5))
+
+
+def _first_bad(trace: TraceReader, divergence: Divergence) -> Divergence:
+    """The first digest that differs: the replay that met `divergence` may not have compared all."""
+    between = (mark for mark in trace.digests if divergence.last_good < mark.position < divergence.position)
+    if next(between, None) is None:
+        return divergence
+    with Player(trace, checkpoint=_start(trace, divergence.last_good)) as player:
+        player.last_good = divergence.last_good
+        found = player.run()
+    return found if found is not None and found.kind == "digest" else divergence
 
 
 # --------------------------------------------------------------------------------------------------- exact divergences

@@ -91,18 +91,22 @@ def pack(obj: Any) -> bytes:
     return packed
 
 
-def unpack_stream(raw: bytes, *, rows: bool = False) -> Iterator[Any]:
+def unpack_stream(raw: bytes, *, rows: bool = False, kinds: frozenset[str] | None = None) -> Iterator[Any]:
     """The msgpack objects that lie one after the other in `raw`, one at a time.
 
-    `rows`: it is said to hold rows alone, so that nobody looks for a checkpoint with its long list.
+    `rows`: it is said to hold rows alone, so that nobody looks for a checkpoint with its long list. `kinds`: arrays
+    that begin with another text may be left out, unless one has to be unpacked to know.
 
     Raises Malformed, when the iteration gets there, for bytes that are not msgpack, an object that is cut short, or
     one over the limits of `vmrec.trace.layout`: extension types, lists and maps of more than 4096 entries (a
     checkpoint's page list apart), more than 2 MiB in one object that are not bins.
     """
+    wanted = None if kinds is None else frozenset(kind.encode() for kind in kinds)
+    if wanted is not None and _other_kind(raw, 0, wanted):  # pages, which are many when they come
+        return _stream_large(raw, wanted)
     if len(raw) <= MAX_PLAIN and (rows or _CHECKPOINT not in raw):
         return _stream(raw)
-    return _stream_large(raw)
+    return _stream_large(raw, wanted)
 
 
 def _unpacker(size: int, items: int = MAX_ITEMS) -> Any:
@@ -142,8 +146,8 @@ def _stream(raw: bytes) -> Iterator[Any]:
         at = unpacker.tell()
 
 
-def _stream_large(raw: bytes) -> Iterator[Any]:
-    """As `_stream`, but each object's size is known before it is unpacked."""
+def _stream_large(raw: bytes, kinds: frozenset[bytes] | None) -> Iterator[Any]:
+    """As `_stream`, but each object's size is known before it is unpacked; those of other kinds are not."""
     view = memoryview(raw)
     at = 0
     sizer = _unpacker(len(raw), len(raw))
@@ -152,11 +156,19 @@ def _stream_large(raw: bytes) -> Iterator[Any]:
         try:
             sizer.skip()
             end = sizer.tell()
-            obj = _object(view[at:end])
+            wanted = kinds is None or not _other_kind(raw, at, kinds)
+            obj = _object(view[at:end]) if wanted else None
         except _ERRORS as error:
             raise _malformed(error, at) from error
-        yield obj
+        if wanted:
+            yield obj
         at = end
+
+
+def _other_kind(raw: bytes, at: int, kinds: frozenset[bytes]) -> bool:
+    """Is this an array that begins with a text, both of the short forms that ours have, and the text not in `kinds`?"""
+    array, text = (*raw[at : at + 2], 0, 0)[:2]
+    return array & 0xF0 == 0x90 and text & 0xE0 == 0xA0 and raw[at + 2 : at + 2 + (text & 0x1F)] not in kinds
 
 
 def _object(view: memoryview) -> Any:

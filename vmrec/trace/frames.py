@@ -381,8 +381,8 @@ class FrameTable:
                 return
             if len(self) == MAX_FRAMES:
                 raise Damaged(self.end, f"more than {MAX_FRAMES} frames")
-            self.offsets.append(self.end)
             self.lengths.append(length)
+            self.offsets.append(self.end)  # last: their number is that of the frames, for another thread too
             self.end += length + size
 
     def _step(self, source: ByteSource) -> tuple[int, int]:
@@ -451,8 +451,9 @@ class FrameTable:
             raise Damaged(offset + length, f"the link of frame {index} has positions that go backwards")
         if len(self._infos) >= INFOS_KEPT:
             self._infos.clear()
-        self._infos[index] = FrameInfo(index, offset, length, first, last, bool(rows), hash_)
-        return self._infos[index]
+        info = FrameInfo(index, offset, length, first, last, bool(rows), hash_)
+        self._infos[index] = info  # another thread may clear them again at once
+        return info
 
     def previous(self, source: ByteSource, index: int) -> tuple[bytes, int]:
         """Hash and last position of the link before frame `index`. Raises Damaged."""

@@ -300,7 +300,10 @@ class TraceReader:
                     raise trace_error(self._part(info.index).file.path, info.offset, error) from error
 
     def frame_records(self, frame: int) -> list[list[Any]]:
-        """The events and outputs of one frame, as they are on the wire, in order."""
+        """The events and outputs of one frame, as they are on the wire, in order.
+
+        May be asked for by another thread, once `digests` was.
+        """
         part = self._part(frame)
         found = part.file.frame_records(part.local(frame))
         if part.base and found and found[0][1] < self._begin(part):
@@ -310,7 +313,8 @@ class TraceReader:
     def rows(self, first: int = 0, last: int | None = None) -> Iterator[list[Any]]:
         """Yields the ["rows", first, last, columns] that hold any of the steps first … last-1, in order.
 
-        Of a fork these are its own; the steps before it are regenerated, whatever its parent captured.
+        Of a fork these are its own; the steps before it are regenerated, whatever its parent captured. The iterator may
+        be used by another thread than the reader: it keeps nothing but what links say.
         """
         for _, obj in self.objects(self.frame_at(first), {"rows"}):
             if last is not None and obj[1] >= last:

@@ -269,7 +269,7 @@ class TraceFile:
         """
         info, raw = self._frame(frame, skip_rows="rows" not in kinds)
         with trace_errors(self.path, info.offset):
-            for obj in unpack_stream(raw, rows=info.rows):
+            for obj in unpack_stream(raw, rows=info.rows, kinds=frozenset(kinds)):
                 if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds:
                     check(obj)
                     yield obj

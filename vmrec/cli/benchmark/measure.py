@@ -119,7 +119,7 @@ class Bench:
         self._samples: dict[Job, list[Sample]] = {}
         self._consoles: dict[str, bytes] = {}
         self._failed: dict[Job, str] = {}
-        self._startups: dict[tuple[str, str], float] = {}
+        self._startups: dict[tuple[str, str, int], float] = {}
         self._own: dict[str, Result] = {}
         self._sizes: dict[str, tuple[int, int]] = {}  # guest → bytes of an uncapped inputs recording, instructions
 
@@ -176,7 +176,7 @@ class Bench:
         """Adds a sample of `job`: of round `number`, so that it meets its partner of the same round."""
         if job in self._failed:
             return
-        startup = self._startup(job.side, job.guest)
+        startup = self._startup(job.side, job.guest, number)
         timings: list[Timing] = []
         while not timings or (
             sum(timing.seconds for timing in timings) < self.plan.least_seconds and len(timings) < _REPEATS_MAX
@@ -220,10 +220,11 @@ class Bench:
             self._sizes[job.guest] = path.stat().st_size, timing.icount
         return timing
 
-    def _startup(self, side: str, guest: str) -> float:
-        """Seconds that `side` takes for a guest that does nothing."""
+    def _startup(self, side: str, guest: str, number: int) -> float:
+        """Seconds that `side` takes for a guest that does nothing: measured in each round, for it varies too."""
         wide = side == "qemu" and guest_named(guest).xlen == 64
-        key = (side, "lrsc64" if wide else "hello")  # the shortest that there is for that width
+        # The shortest that there is for that width.
+        key = (side, "lrsc64" if wide else "hello", 0 if side == "qemu" else number)
         if key not in self._startups:
             found = [self._once(Job(side, key[1], None)) for _ in range(_STARTUP_RUNS[side == "qemu"])]
             self._startups[key] = statistics.median(

@@ -99,9 +99,12 @@ def record(
 
 
 def replay(path: Path, clock: Clock, *, check_rows: bool = False) -> Timing:
-    """As `vmrec replay`, with everything compared that the recording holds; rows only if asked for."""
+    """As `vmrec replay`; with `check_rows` as `vmrec replay --check`."""
     console: list[bytes] = []
-    with TraceReader(path) as trace, Player(trace, console=console.append, check_rows=check_rows) as player:
+    with (
+        TraceReader(path) as trace,
+        Player(trace, console=console.append, check_rows=check_rows, every_digest=check_rows) as player,
+    ):
         begin = clock()
         divergence = player.run()
         seconds = clock() - begin
