@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Rebuild the guests' ELF files from their sources, bit for bit.
+"""Rebuild the guests' ELF files and the teaching kernel's disk from their sources, bit for bit.
 
 The compiler is `riscv64-unknown-elf-gcc` if it is on PATH (Debian: gcc-riscv64-unknown-elf), else
 `python -m ziglang cc`. The committed files and SHA256SUMS come from the compiler named in SHA256SUMS;
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib.util
+import runpy
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,7 @@ class Guest:
     """One ELF file: its profile, its own sources, and what of the runtime it is linked with.
 
     `types`: debug information tells types and variables too, for those that are there to be debugged; else lines only.
+    `script`: the linker script if it is neither of the runtime's. `frames`: code keeps frame pointers.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Guest:
     defines: tuple[str, ...] = ()
     writable_code: bool = False
     types: bool = False
+    script: str = ""
+    frames: bool = False
 
 
 GUESTS = (
@@ -104,6 +108,40 @@ GUESTS = (
 )
 
 
+def kernel_sources(*names: str) -> tuple[str, ...]:
+    return tuple(f"kernel/{name}" for name in names)
+
+
+def program(name: str) -> Guest:
+    """A program that runs in user mode on the teaching kernel."""
+    runtime = kernel_sources("user/entry.S", "user/lib.c")
+    script = "kernel/user/user.ld"
+    return Guest(f"kernel/{name}", "rv64imac", (f"kernel/user/{name}.c",), runtime, types=True, script=script)
+
+
+KERNEL = Guest(
+    "kernel/kernel",
+    "rv64imac",
+    kernel_sources(
+        "start.S", "trap.S", "switch.S", "main.c", "devicetree.c", "sbi.c", "string.c", "print.c", "page.c", "vm.c",
+        "process.c", "exec.c", "trap.c", "timer.c", "plic.c", "console.c", "disk.c", "buffer.c", "files.c", "syscall.c",
+    ),
+    (),
+    types=True,
+    script="kernel/kernel.ld",
+    frames=True,
+)  # fmt: skip
+PROGRAMS = tuple(
+    program(name) for name in ("init", "sh", "cat", "ls", "echo", "rm", "forks", "faults", "work", "bank")
+)
+#: The disk with those programs, without their debug information, and texts.
+IMAGE = "kernel/kernel.img"
+TEXTS = {"greeting": "kernel/greeting.txt"}
+IMAGE_BLOCKS = 96
+
+ALL = (*GUESTS, KERNEL, *PROGRAMS)
+
+
 def zig_only() -> bool:
     """Whether zig has to do: gcc is not on PATH."""
     return shutil.which(GCC) is None
@@ -119,6 +157,7 @@ def compiler(guest: Guest) -> list[str]:
         f"-ffile-prefix-map={HERE}=guests", f"-fdebug-prefix-map={HERE}=guests", "-ffile-prefix-map=/usr=usr",
         "-Wall", "-Wextra", f'-DGUEST="{guest.name}"',
         *(f"-D{define}" for define in guest.defines),
+        *(["-fno-omit-frame-pointer"] if guest.frames else []),
     ]  # fmt: skip
     if not zig_only():
         return [
@@ -134,7 +173,7 @@ def compiler(guest: Guest) -> list[str]:
 
 
 def linker_flags(guest: Guest) -> list[str]:
-    script = "link-rwx.ld" if guest.writable_code else "link.ld"
+    script = Path(guest.script).name or ("link-rwx.ld" if guest.writable_code else "link.ld")
     flags = [f"-Wl,-T,{script}", "-Wl,--build-id=none", "-Wl,--gc-sections", "-Wl,-z,max-page-size=64"]
     return flags if zig_only() else [*flags, "-Wl,--no-warn-rwx-segments"]
 
@@ -156,13 +195,28 @@ def build(guest: Guest, output: Path) -> None:
         for source in guest.runtime + guest.sources:
             objects.append(source.replace("/", "-") + ".o")
             run([*compiler(guest), "-c", source, "-o", str(scratch / objects[-1])], HERE)
-        for script in (HERE / "runtime").glob("*.ld"):  # they include each other, from the current folder
-            shutil.copy(script, scratch)
+        for script in (HERE / guest.script).parent.glob("*.ld") if guest.script else (HERE / "runtime").glob("*.ld"):
+            shutil.copy(script, scratch)  # they include each other, from the current folder
         run([*compiler(guest), *linker_flags(guest), *objects, "-o", "guest.elf"], scratch)
         if not zig_only():  # mapping symbols tell a reader nothing where there is one instruction set
             strip = [GCC.replace("gcc", "objcopy"), "-w", "--strip-symbol=$x*", "--strip-symbol=$d*"]
             run([*strip, "guest.elf"], scratch)
         shutil.copyfile(scratch / "guest.elf", output)
+
+
+def build_image(binaries: Path, output: Path) -> None:
+    """The disk of the teaching kernel, from its programs in the folder `binaries`."""
+    make = runpy.run_path(str(HERE / "kernel" / "mkfs.py"))["make"]
+    files = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for guest in PROGRAMS:
+            file = binaries / f"{guest.name}.elf"
+            if not zig_only():
+                run([GCC.replace("gcc", "strip"), "-o", "program", str(file)], Path(folder))
+                file = Path(folder) / "program"
+            files[Path(guest.name).name] = file.read_bytes()
+    files |= {name: (HERE / text).read_bytes() for name, text in TEXTS.items()}
+    output.write_bytes(make(files, IMAGE_BLOCKS))
 
 
 def run(command: Sequence[str], cwd: Path) -> None:
@@ -176,41 +230,47 @@ def sha256(path: Path) -> str:
 
 
 def read_sums() -> tuple[str, dict[str, str]]:
-    """The compiler named in SHA256SUMS, and file name -> hash."""
+    """The compiler named in SHA256SUMS, and file -> hash, files as in `kernel/sh.elf`: below bin/."""
     version, sums = "", {}
     for line in SUMS.read_text(encoding="ascii").splitlines():
         if line.startswith("# compiler: "):
             version = line.removeprefix("# compiler: ")
         elif line and not line.startswith("#"):
             digest, name = line.split()
-            sums[Path(name).name] = digest
+            sums[name.removeprefix("bin/")] = digest
     return version, sums
 
 
 def write_sums() -> None:
     lines = ["# sha256sum -c SHA256SUMS; made by build.py", f"# compiler: {compiler_version()}"]
-    lines += [f"{sha256(path)}  bin/{path.name}" for path in sorted(BIN.glob("*.elf"))]
+    files = [*(f"{guest.name}.elf" for guest in ALL), IMAGE]
+    lines += [f"{sha256(BIN / name)}  bin/{name}" for name in sorted(files)]
     SUMS.write_text("\n".join(lines) + "\n", encoding="ascii")
 
 
-def check(guests: Iterable[Guest]) -> int:
-    """Rebuild into a scratch folder and compare with SHA256SUMS; returns the number of files that differ."""
+def check(guests: Iterable[Guest]) -> list[str]:
+    """Rebuild into a scratch folder and compare with SHA256SUMS; returns the files that differ.
+
+    With all programs of the teaching kernel also its disk.
+    """
     version, sums = read_sums()
     if compiler_version() != version:
         print(f"build.py: SHA256SUMS is of {version}, this is {compiler_version()}: expect other bytes")
-    wrong = 0
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        (scratch / "kernel").mkdir()
+        names = []
         for guest in guests:
-            made = Path(scratch) / f"{guest.name}.elf"
-            build(guest, made)
-            same = sha256(made) == sums.get(made.name)
-            wrong += not same
-            print(f"{guest.name}: {'as committed' if same else 'DIFFERS'}")
-    return wrong
+            names.append(f"{guest.name}.elf")
+            build(guest, scratch / names[-1])
+        if {f"{guest.name}.elf" for guest in PROGRAMS} <= set(names):
+            names.append(IMAGE)
+            build_image(scratch, scratch / IMAGE)
+        return [name for name in names if sha256(scratch / name) != sums.get(name)]
 
 
 def main() -> int:
-    names = [guest.name for guest in GUESTS]
+    names = [guest.name for guest in ALL]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="GUEST", help=f"default: all of them: {', '.join(names)}")
     parser.add_argument("--check", action="store_true", help="only rebuild elsewhere and compare with SHA256SUMS")
@@ -218,13 +278,18 @@ def main() -> int:
     unknown = sorted(set(options.names) - set(names))
     if unknown:
         parser.error(f"no such guest: {', '.join(unknown)}")
-    chosen = [guest for guest in GUESTS if not options.names or guest.name in options.names]
+    chosen = [guest for guest in ALL if not options.names or guest.name in options.names]
     if options.check:
-        return 1 if check(chosen) else 0
-    BIN.mkdir(exist_ok=True)
+        differing = check(chosen)
+        print("\n".join(f"{name}: DIFFERS" for name in differing) or "all as committed")
+        return 1 if differing else 0
+    (BIN / "kernel").mkdir(parents=True, exist_ok=True)
     for guest in chosen:
         build(guest, BIN / f"{guest.name}.elf")
         print(f"{guest.name}: {(BIN / guest.name).with_suffix('.elf').stat().st_size} bytes, {guest.isa}")
+    if any(guest in PROGRAMS for guest in chosen):
+        build_image(BIN, BIN / IMAGE)
+        print(f"{IMAGE}: {(BIN / IMAGE).stat().st_size} bytes")
     write_sums()
     return 0
 
