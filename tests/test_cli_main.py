@@ -17,7 +17,7 @@ from vmrec.cli import main as cli
 from vmrec.cli import output
 from vmrec.errors import GuestError, MachineError, UsageError
 
-PRESENT = [verb.name for verb in cli.VERBS if Path(cli.__file__).with_name(f"{verb.name}.py").exists()]
+PRESENT = [verb.name for verb in cli.VERBS if Path(cli.__file__).with_name(f"{verb.module}.py").exists()]
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

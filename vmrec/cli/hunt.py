@@ -5,19 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import multiprocessing
 import os
 import re
-import signal
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -38,6 +34,7 @@ from vmrec.cli.live import (
 from vmrec.cli.options import GuestArgument, JsonOption
 from vmrec.cli.output import plural, print_json, progress, write
 from vmrec.cli.paths import SUFFIX, shown, trace_directory
+from vmrec.cli.workers import workers
 from vmrec.errors import UsageError
 from vmrec.guest.elf import Guest
 from vmrec.machine.machine import Machine
@@ -189,7 +186,7 @@ def _hunt(first: Job, seeds: range, count: int) -> Catch:
     count = min(count, total)
     tried: Counter[str] = Counter()
     jobs = (replace(first, chaos=seed, path=first.path.with_name(f"{seed}{SUFFIX}")) for seed in seeds)
-    with progress("hunting", total) as line, _workers(count) as executor:
+    with progress("hunting", total) as line, workers(count, "vmrec.record.hunt") as executor:
 
         def seen(outcome: Outcome) -> None:
             tried["good" if outcome.bad is None else "bad"] += 1
@@ -202,37 +199,6 @@ def _hunt(first: Job, seeds: range, count: int) -> Catch:
             raise UsageError(
                 "a process that recorded was killed (out of memory?); hunt with fewer at a time: -j 1."
             ) from None
-
-
-@contextlib.contextmanager
-def _workers(count: int) -> Iterator[Executor]:
-    """An executor of `count` processes. On leaving, runs that nobody waits for any more are ended."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vmrec.record.hunt"])
-    others = set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(count, mp_context=context, initializer=_ignore_interrupts)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in handlers.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, _terminated)
-    try:
-        yield executor
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        executor.shutdown(wait=False, cancel_futures=True)
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        executor.shutdown(wait=True)
-
-
-def _ignore_interrupts() -> None:
-    """In a worker: Ctrl-C is for the process that started it, which ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _keep(catch: Catch, place: Path, name: str) -> tuple[Path | None, Path | None]:

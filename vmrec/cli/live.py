@@ -58,6 +58,7 @@ __all__ = [
     "RamOption",
     "SeedOption",
     "SignalsEnd",
+    "complete_isa",
     "default_capture",
     "exit_status",
     "find_guest",

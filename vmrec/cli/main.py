@@ -30,11 +30,16 @@ __all__ = ["VERBS", "Verb", "main"]
 
 
 class Verb(NamedTuple):
-    """A line of the table of verbs: the file is `vmrec/cli/<name>.py`."""
+    """A line of the table of verbs."""
 
     name: str
     help: str
     panel: str
+
+    @property
+    def module(self) -> str:
+        """The verb's file in this folder, without `.py`: the name, with _ for a hyphen."""
+        return self.name.replace("-", "_")
 
 
 _RECORD = "Record and replay"
@@ -58,6 +63,7 @@ VERBS = (
     Verb("diff", "Find the first difference of two recordings.", _COMPARE),
     Verb("hunt", "Record under many seeds until one run goes wrong.", _COMPARE),
     Verb("verify", "Check that a recording is whole and replays.", _COMPARE),
+    Verb("isa-tests", "Run a tree of ISA tests, each recorded and verified.", _COMPARE),
     Verb("repair", "Save the longest good part of a damaged recording.", _COMPARE),
     Verb("demo", "Show what vmrec does, on a guest of its own.", _SELF),
     Verb("bench", "Measure vmrec on this machine.", _SELF),
@@ -90,7 +96,8 @@ class _Verbs(TyperGroup):
 
 def _load(name: str) -> Any:
     """The command of the verb `name`, with its options."""
-    module = importlib.import_module(f"vmrec.cli.{name}")
+    (module_name,) = (verb.module for verb in VERBS if verb.name == name)
+    module = importlib.import_module(f"vmrec.cli.{module_name}")
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(name)(module.command)
     return typer.main.get_command(app)
@@ -124,7 +131,7 @@ def _app() -> Any:
 
     group: Any = typer.main.get_command(app)
     for verb in VERBS:
-        if Path(__file__).with_name(f"{verb.name}.py").exists():
+        if Path(__file__).with_name(f"{verb.module}.py").exists():
             group.add_command(TyperCommand(verb.name, help=verb.help))
     return group
 

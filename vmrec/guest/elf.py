@@ -23,7 +23,10 @@ from blake3 import blake3
 
 from vmrec.errors import GuestError
 
-__all__ = ["FILE_SIZE_MAX", "ElfFile", "Guest", "Segment", "Symbol", "check_fits", "load_guest", "parse_guest"]
+__all__ = [
+    "FILE_SIZE_MAX", "ElfFile", "Guest", "Segment", "Symbol", "check_fits", "is_program", "load_guest",
+    "parse_guest",
+]  # fmt: skip
 
 #: Largest guest file, in bytes. A trace holds the whole file in one frame (vmrec.trace.layout.MAX_GUEST).
 FILE_SIZE_MAX = 63 << 20
@@ -122,6 +125,16 @@ class Symbol(NamedTuple):
     size: int
     info: int
     section: int
+
+
+def is_program(head: bytes) -> bool:
+    """Whether a file that begins with `head` (64 bytes of it) is, or was meant as, an ELF program for RISC-V.
+
+    Objects, libraries and programs for others are not. What is cut off or otherwise damaged is for `load_guest` to say.
+    """
+    if head[:4] != b"\x7fELF":
+        return False
+    return len(head) < 20 or struct.unpack_from("<HH", head, 16) == (ET_EXEC, EM_RISCV)
 
 
 def load_guest(path: str | os.PathLike[str]) -> Guest:
