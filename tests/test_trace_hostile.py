@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from trace_files import chained, digest, full_header, outcome, segments, with_header, write_sample
 
@@ -95,6 +95,7 @@ def test_edited_traces(tmp_path: Path, edits: list[tuple[str, int, int]]) -> Non
 
 @FUZZ
 @given(EDITS, st.integers(0, 4))
+@example([("swap", 5, 58)], 4)  # the index comes before the end
 def test_edited_frames_in_an_intact_chain(tmp_path: Path, edits: list[tuple[str, int, int]], which: int) -> None:
     """The forger knows the format: links are right, the msgpack or the zstd frames are not."""
     sample = tmp_path / "sample.vmrec"

@@ -28,6 +28,8 @@ __all__ = ["Rewinder"]
 DISTANCES = tuple(1 << bits for bits in (23, 20, 17, 14, 11, 8))
 #: So many steps are run sooner than a snapshot is put back.
 SHORT_WAY = 1 << 14
+#: Pages that come with a missing one at most, if the guest goes through them in order.
+READ_AHEAD = 64
 _ZERO = bytes(PAGE_SIZE)
 
 
@@ -50,6 +52,7 @@ class Rewinder:
         )
         self._loaded = self._pages
         self._settled = False
+        self._sequence = (0, 0)  # the page behind those that came last, and how many came with it
         self._unusable = False  # an error came while the machine was being put somewhere
         self._snapshots = Snapshots(self._contents, budget)
         self._snapshots.add(Snapshot(0, machine.snapshot(), self._pages), len(machine.initial_pages), 0)
@@ -192,9 +195,23 @@ class Rewinder:
         self._pages = pages
 
     def _bring_page(self, index: int) -> None:
+        """Puts a missing page where it belongs, and those behind it that are at hand, more each time it goes on so."""
+        machine = self.player.machine
         content = self._pages.get(index)
         assert content is not None  # nothing else is marked missing
-        self.player.machine.put_page(index, content.data or self.trace.page(content.hash), content.hash)
+        machine.put_page(index, content.data or self.trace.page(content.hash), content.hash)
+        behind, ahead = self._sequence
+        ahead = min(2 * ahead + 1, READ_AHEAD) if index == behind else 0
+        behind = index + 1
+        while behind <= index + ahead and machine.is_missing(behind):
+            content = self._pages.get(behind)
+            assert content is not None
+            data = content.data or self.trace.page_at_hand(content.hash)
+            if data is None:
+                break
+            machine.put_page(behind, data, content.hash)
+            behind += 1
+        self._sequence = behind, ahead
 
     # --- looking ---
 

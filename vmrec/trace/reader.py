@@ -373,6 +373,11 @@ class TraceReader:
                     return content
         raise TraceError(self.path, None, f"the content of page {hash_.hex()[:16]}… is missing; {REMEDY}")
 
+    def page_at_hand(self, hash_: bytes) -> bytes | None:
+        """As `page`, if nothing has to be read for it: other pages of its frame were asked for. Else None."""
+        found = (part.file.page_at_hand(hash_) for part in reversed(self._parts))
+        return next((content for content in found if content is not None), None)
+
     def page_hashes(self, mark: CheckpointMark) -> Mapping[int, bytes]:
         """As `pages`: page index → hash. `page` reads the content of one.
 

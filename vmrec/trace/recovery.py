@@ -176,13 +176,14 @@ class _Verification:
             raw = read_frame(self.source, info, self.head)
         except Damaged:
             return _classify(self.source, self.table, number, self.head)
+        indexes = len(self.index_objects)
         try:
             if info.last < self.last:
                 raise Malformed(f"the link of frame {number} goes back in position")
             self._look_at(info, raw)
         except Malformed as error:
             self.index.forget(number)
-            self.index_objects.clear()
+            del self.index_objects[indexes:]
             return Damage(DamageKind.MALFORMED, number, offset, str(error))
         self.head, self.last = info.link, info.last
         self.sizes.extend((info.length, self.table.link_end(self.source, number) - info.offset - info.length))
@@ -359,7 +360,7 @@ def repair(path: str | os.PathLike[str], out: str | os.PathLike[str], *, force: 
 def _copy(verification: _Verification, report: ChainReport, target: FrameFile) -> None:
     source, table, index = verification.source, verification.table, verification.index
     # An index that is good but for what it says is left out and made anew.
-    stale = report.damage is not None and report.damage.kind is DamageKind.INDEX
+    stale = not all(map(index.same_as, verification.index_objects))
     for number in range(report.good - stale):
         info = table.info(source, number)
         frame = source.read(info.offset, info.length)

@@ -36,6 +36,7 @@ __all__ = ["FrameInfo", "FrameList", "TraceFile", "inherits", "read_header", "tr
 REMEDY = "`vmrec verify` says how much is good, `vmrec repair` saves that part"
 _PAGE_CACHE = 32 << 20  # bytes of page contents kept
 _MAPS_CACHED = 4  # page maps of checkpoints kept
+_UNPACKED = 4  # frames without rows kept unpacked: one is asked for its checkpoint, its pages, its events
 
 
 def trace_error(path: str, offset: int | None, error: ValueError) -> TraceError:
@@ -149,6 +150,7 @@ class TraceFile:
         self._built_frames = 0
         self._page_cache: dict[int, dict[bytes, bytes]] = {}
         self._maps: dict[int, dict[int, bytes]] = {}
+        self._unpacked: dict[int, tuple[FrameInfo, bytes]] = {}
 
     # ------------------------------------------------------------------------------------------------- the file
 
@@ -267,7 +269,12 @@ class TraceFile:
 
         Those of other kinds are passed over unchecked: that they are what was written is known from the link.
         """
-        info, raw = self._frame(frame, skip_rows="rows" not in kinds)
+        self._source.require_open()
+        info, raw = self._unpacked.get(frame) or self._frame(frame, skip_rows="rows" not in kinds)
+        if not info.rows and frame not in self._unpacked:
+            while len(self._unpacked) >= _UNPACKED:
+                del self._unpacked[next(iter(self._unpacked))]
+            self._unpacked[frame] = info, raw
         with trace_errors(self.path, info.offset):
             for obj in unpack_stream(raw, rows=info.rows, kinds=frozenset(kinds)):
                 if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds:
@@ -316,6 +323,10 @@ class TraceFile:
         """The content (4096 bytes) of the page with this hash, if it is where the index says; None otherwise."""
         frame = self._index().frame_of(hash_)
         return self._pages_of(frame).get(hash_) if frame is not None and frame < len(self._table) else None
+
+    def page_at_hand(self, hash_: bytes) -> bytes | None:
+        """As `page_near`, if nothing has to be read for it."""
+        return self._page_cache.get(self.page_frame(hash_), {}).get(hash_)
 
     def page_anywhere(self, hash_: bytes) -> bytes | None:
         """The content of the page with this hash, None if the file does not have it. Reads all of it.
