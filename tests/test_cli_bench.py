@@ -130,7 +130,8 @@ def test_the_suite_is_there_and_everything_is_planned(tmp_path: Path) -> None:
 def test_moving_about_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     found = reported(capsys, "--quick", "--row", "J,K")
     seeks, memory, back = found["rows"]
-    assert [figure["name"] for figure in seeks["figures"]] == ["p50", "p95", "first p50", "first p95"]
+    names = [f"{which}{part}" for which in ("", "first ", "second ") for part in ("p50", "p95")]
+    assert [figure["name"] for figure in seeks["figures"]] == names
     assert [figure["name"] for figure in back["figures"]] == ["p50", "p95", "write at the begin", "change at the begin"]
     (resident,) = memory["figures"]
     assert resident["value"] > 0

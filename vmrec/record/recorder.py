@@ -34,8 +34,9 @@ BATCH_BYTES = 512 << 10
 CHECKPOINT_STEPS = 1 << 25
 CHECKPOINT_STEPS_PER_PAGE = 1 << 17
 CHECKPOINT_STEPS_MAX = 1 << 30
-#: So often at least a checkpoint names every page that ever changed, so that a reader need not go through all before.
-WHOLE_EVERY = 8
+#: So often at least a checkpoint names every page that ever changed, so that a reader need not go through all before;
+#: and whenever these are at most so many times those that it would name anyway.
+WHOLE_EVERY, WHOLE_WITHIN = 8, 2
 
 
 def make_header(
@@ -191,7 +192,7 @@ class TraceSink:
             if hash_ not in self._contents:
                 self._batch.append(_Page(hash_, machine.page(index)))
                 self._size += PAGE_SIZE
-        if self._since_whole >= WHOLE_EVERY:
+        if self._since_whole >= WHOLE_EVERY or len(self._ever_changed) <= WHOLE_WITHIN * len(pages):
             pages = {index: machine.page_hash(index) for index in sorted(self._ever_changed)}
         if len(pages) == len(self._ever_changed):
             self._since_whole = 0

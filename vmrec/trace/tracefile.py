@@ -264,10 +264,13 @@ class TraceFile:
             if kinds is None or kind in kinds:
                 yield info, obj
 
-    def _one_frame(self, frame: int, kinds: frozenset[str] | set[str]) -> Iterator[list[Any]]:
+    def _one_frame(
+        self, frame: int, kinds: frozenset[str] | set[str], *, checked: bool = True
+    ) -> Iterator[list[Any]]:
         """The objects of some kinds in one frame, no other frame being touched but for the link before it.
 
-        Those of other kinds are passed over unchecked: that they are what was written is known from the link.
+        Those of other kinds are passed over unchecked: that they are what was written is known from the link. Those
+        of these kinds too unless `checked`.
         """
         self._source.require_open()
         info, raw = self._unpacked.get(frame) or self._frame(frame, skip_rows="rows" not in kinds)
@@ -278,7 +281,8 @@ class TraceFile:
         with trace_errors(self.path, info.offset):
             for obj in unpack_stream(raw, rows=info.rows, kinds=frozenset(kinds)):
                 if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds:
-                    check(obj)
+                    if checked:
+                        check(obj)
                     yield obj
 
     def frame_records(self, frame: int) -> list[list[Any]]:
@@ -322,18 +326,21 @@ class TraceFile:
     def page_near(self, hash_: bytes) -> bytes | None:
         """The content (4096 bytes) of the page with this hash, if it is where the index says; None otherwise."""
         frame = self._index().frame_of(hash_)
-        return self._pages_of(frame).get(hash_) if frame is not None and frame < len(self._table) else None
+        if frame is None or frame >= len(self._table):
+            return None
+        return self._content(frame, hash_, self._pages_of(frame))
 
     def page_at_hand(self, hash_: bytes) -> bytes | None:
         """As `page_near`, if nothing has to be read for it."""
-        return self._page_cache.get(self.page_frame(hash_), {}).get(hash_)
+        frame = self.page_frame(hash_)
+        return self._content(frame, hash_, self._page_cache.get(frame, {}))
 
     def page_anywhere(self, hash_: bytes) -> bytes | None:
         """The content of the page with this hash, None if the file does not have it. Reads all of it.
 
         The index knows pages by the first bytes of their hash: of two that share them it has only one.
         """
-        contents = (self._pages_of(frame).get(hash_) for frame in range(len(self._table)))
+        contents = (self._content(frame, hash_, self._pages_of(frame)) for frame in range(len(self._table)))
         return next((content for content in contents if content is not None), None)
 
     def page_frame(self, hash_: bytes) -> int:
@@ -399,12 +406,21 @@ class TraceFile:
         return pages
 
     def _pages_of(self, frame: int) -> dict[bytes, bytes]:
-        """The page contents in one frame, by hash."""
+        """The page contents in one frame, by the hash that each is said to have: `_content` looks whether it has."""
         found = self._page_cache.pop(frame, None)
         if found is None:
-            found = {obj[1]: obj[2] for obj in self._one_frame(frame, {"page"})}
+            objects = self._one_frame(frame, {"page"}, checked=False)  # of many, one may be all that is wanted
+            found = {obj[1]: obj[2] for obj in objects if len(obj) == 3 and type(obj[1]) is bytes}
             kept = sum(map(len, self._page_cache.values())) * PAGE_SIZE
             while self._page_cache and kept > _PAGE_CACHE:
                 kept -= len(self._page_cache.pop(next(iter(self._page_cache)))) * PAGE_SIZE
         self._page_cache[frame] = found
         return found
+
+    def _content(self, frame: int, hash_: bytes, pages: Mapping[bytes, bytes]) -> bytes | None:
+        """The content with this hash, if it is among `pages` of `frame`."""
+        content = pages.get(hash_)
+        if content is not None:
+            with trace_errors(self.path, self._table.offsets[frame]):
+                check(["page", hash_, content])
+        return content

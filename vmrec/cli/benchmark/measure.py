@@ -378,15 +378,22 @@ class Bench:
         return path
 
     def _seek(self) -> None:
-        """To positions all over the recording: one after the other, and each as the first of a fresh timeline."""
-        path, first = self._travelled(), []
+        """To positions all over the recording: one after the other, and each as the first of a fresh timeline.
+
+        The others start from snapshots that those before left nearby; the second of a fresh timeline hardly does.
+        """
+        path, first, second = self._travelled(), [], []
         with TraceReader(path) as trace, Timeline(trace) as timeline:
-            places = [number * 0x9E3779B97F4A7C15 % timeline.last for number in range(1, 20 if self.plan.quick else 61)]
+            last = timeline.last
+            places = [number * 0x9E3779B97F4A7C15 % last for number in range(1, 20 if self.plan.quick else 61)]
             values = [1e3 * _seconds(partial(timeline.seek, at)) for at in places]
-        for at in places:  # the same ones, so that the two can be compared
+        for at in places:  # the same ones, so that they can be compared
             with TraceReader(path) as trace, Timeline(trace) as timeline:
                 first.append(1e3 * _seconds(partial(timeline.seek, at)))
-        for name, found in (("", values), ("first ", first)):
+            with TraceReader(path) as trace, Timeline(trace) as timeline:
+                timeline.seek((at + last // 2) % last)
+                second.append(1e3 * _seconds(partial(timeline.seek, at)))
+        for name, found in (("", values), ("first ", first), ("second ", second)):
             self._add("J", f"{name}p50", [_percentile(found, 50)], 1, f"{len(found)} seeks in loop-mem-long")
             self._add("J", f"{name}p95", [_percentile(found, 95)], 1)
         self._seek_memory()
