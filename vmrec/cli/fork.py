@@ -150,7 +150,7 @@ class ForkedLive(Live):
 
     def __init__(self, options: LiveOptions, fork: Fork, pokes: list[str] | tuple[()], *, keep_input: bool) -> None:
         self.chaos = _chaos(options, fork)
-        self.edits = parse_edits(pokes, fork.position, fork.machine.config, Symbols(fork.guest.data))
+        self.edits = parse_edits(pokes, fork.position, fork.machine.config, Symbols(*fork.guest.elfs))
         fork.try_edits(self.edits)
         super().__init__(options, fork.guest)
         self.guest = fork.guest

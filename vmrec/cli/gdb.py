@@ -118,7 +118,7 @@ def debugged(trace: str | os.PathLike[str] | None, at: str) -> Iterator[Target]:
             last = quantity(reader.last_position)
             note(f"{path}: is torn (its recorder died, or is at work); it can be debugged to position {last}.")
         with Timeline(reader) as timeline:
-            target = Target(timeline, Symbols(timeline.guest.data))
+            target = Target(timeline, Symbols(*timeline.guest.elfs))
             timeline.seek(target.place(at))
             yield target
 
@@ -184,7 +184,7 @@ def serve_recording(live: Live, run: LiveRun, sink: TraceSink, port: int) -> End
     path = sink.writer.path
     with listen(LOOPBACK, port) as listener, TraceReader(path) as reader, Timeline(reader) as timeline:
         run.start()
-        target = LiveTarget(timeline, Symbols(timeline.guest.data), run, sink)
+        target = LiveTarget(timeline, Symbols(*timeline.guest.elfs), run, sink)
         server = _LiveServer(live, target, listener)
         where = address_of(listener)
         note(f"Listening on {where}; in gdb: target extended-remote {where}\n"
@@ -234,6 +234,15 @@ class _LiveServer:
             client.shut()
 
 
+def _written(target: Target, folder: Path) -> list[Path]:
+    """The guest's ELF files, written into `folder` for gdb to read."""
+    name, files = Path(target.guest.name).name, []
+    for number, elf in enumerate(target.guest.elfs):
+        files.append(folder / (f"{name}-{number}" if number else name))
+        files[-1].write_bytes(elf)
+    return files
+
+
 def _launched(
     program: str, target: Target, listener: socket.socket, client: Callable[[Connection], None]
 ) -> int:
@@ -244,11 +253,12 @@ def _launched(
             serve_clients(listener, client, busy=BUSY)
 
     with tempfile.TemporaryDirectory(prefix="vmrec-gdb-") as folder:
-        elf, commands = Path(folder, Path(target.guest.name).name), Path(folder, "vmrec.py")
-        elf.write_bytes(target.guest.data)
+        commands = Path(folder, "vmrec.py")
+        files = _written(target, Path(folder))
+        more = [f"add-symbol-file {file}" for file in files[1:]]
         commands.write_text(gdb_script(), encoding="utf-8")
-        settings = ("set confirm off", f"source {commands}", f"target extended-remote {address_of(listener)}")
-        arguments = [program, "-q", str(elf), *(word for setting in settings for word in ("-ex", setting))]
+        settings = ("set confirm off", *more, f"source {commands}", f"target extended-remote {address_of(listener)}")
+        arguments = [program, "-q", *map(str, files[:1]), *(word for setting in settings for word in ("-ex", setting))]
         server = threading.Thread(target=clients, name="vmrec-gdb", daemon=True)
         server.start()
         with subprocess.Popen(arguments) as process:

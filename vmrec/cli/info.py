@@ -59,6 +59,7 @@ def _look_at(reader: TraceReader, count: bool) -> dict[str, Any]:
         "torn_at": reader.torn_at,
         "format_version": header["version"],
         "guest": {"name": guest["name"], "size": len(guest["elf"]), "hash": guest["hash"]},
+        "boot": _boot(header),
         "machine": header["machine"],
         "capture": header["capture"],
         "seed": header["seed"],
@@ -97,6 +98,7 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("recording", f"{report['path']}, {size(report['size'])}, {state}"),
         ("guest", f"{guest['name']}, {size(guest['size'])}, blake3 {guest['hash'].hex()[:16]}…"),
+        *(("image", _image(image)) for image in (report["boot"] or {"images": ()})["images"]),
         ("machine", _machine(machine)),
         ("recorded", f"{report['created']} by {report['recorder']}"),
         *_parent(report),
@@ -117,6 +119,21 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("outputs", _counted(report["counts"], OUTPUT_KINDS)))
     lines.append(("head", report["head"].hex()))
     return lines
+
+
+def _boot(header: dict[str, Any]) -> dict[str, Any] | None:
+    """What the guest is booted from; None if it is a program by itself."""
+    if "boot" not in header:
+        return None
+    boot = header["boot"]
+    symbols = [{"name": file["name"], "size": len(file["elf"])} for file in boot["symbols"]]
+    return {"entry": boot["entry"], "tree": boot["tree"], "images": boot["images"], "symbols": symbols}
+
+
+def _image(image: dict[str, Any]) -> str:
+    name = image["name"] or "made by vmrec"
+    place = f"{image['kind']} at {image['address']:#x}, {size(image['size'])}"
+    return f"{place}, {name}, blake3 {image['hash'].hex()[:16]}…"
 
 
 def edits(reader: TraceReader) -> int:

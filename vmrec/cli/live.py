@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Annotated, Any, Literal, Self
@@ -30,6 +30,7 @@ from vmrec.guest.builtin import builtin_names, resolve_guest
 from vmrec.guest.elf import Guest, load_guest
 from vmrec.isa.profiles import PROFILES
 from vmrec.machine.board import MachineConfig
+from vmrec.machine.boot import BootOptions, place, read_boot_files
 from vmrec.machine.machine import Machine
 from vmrec.record.session import Ended, LiveRun, Sink, World
 from vmrec.record.sources import (
@@ -77,6 +78,35 @@ def complete_isa(incomplete: str) -> list[str]:
     return [name for name in PROFILES if name.startswith(incomplete)]
 
 
+BiosOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="F",
+        help="Firmware, at 0x80000000 in machine mode: ELF or raw; none: the kernel starts in machine mode. If left "
+        "out, vmrec itself is the firmware (SBI) of --kernel.",
+        show_default=False,
+    ),
+]
+KernelOption = Annotated[
+    str | None,
+    typer.Option(metavar="F", help="A kernel instead of GUEST: ELF, Linux Image or raw.", show_default=False),
+]
+InitrdOption = Annotated[
+    str | None, typer.Option(metavar="F", help="The kernel's initial RAM disk.", show_default=False)
+]
+AppendOption = Annotated[
+    str | None, typer.Option(metavar="S", help="The kernel's command line.", show_default=False)
+]
+DtbOption = Annotated[
+    str | None,
+    typer.Option(metavar="F", help="A device tree to hand over; vmrec's own if left out.", show_default=False),
+]
+SymbolsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="F", help="An ELF file to take more names from; may be given several times.", show_default=False
+    ),
+]
 IsaOption = Annotated[
     str | None,
     typer.Option(
@@ -168,9 +198,14 @@ class LiveOptions:
     max_insns: int | None = None
     console: Path | None = None
     json: bool = False
+    boot: BootOptions = field(default_factory=BootOptions)
 
     def config(self, guest: Guest) -> MachineConfig:
-        """The machine for `guest`. Raises UsageError for options that contradict each other.
+        """The machine for `guest`. Raises UsageError for options that contradict each other."""
+        return self.machine(guest.isa, sbi=guest.boot is not None and self.boot.bios is None)
+
+    def machine(self, isa: str, *, sbi: bool = False) -> MachineConfig:
+        """The machine for a guest built for `isa`. Raises UsageError for options that contradict each other.
 
         Unless the clock is the host's, the real-time clock starts at 1970: so a run without input is the same always.
         """
@@ -178,11 +213,24 @@ class LiveOptions:
             raise UsageError("--chaos and --clock host both set the guest's time; choose one.")
         stepped = self.chaos is not None or self.clock == "host"
         return MachineConfig(
-            isa=guest.isa if self.isa is None else self.isa.strip().lower(),
+            isa=isa if self.isa is None else self.isa.strip().lower(),
             ram_size=memory_size(self.ram),
             time_rule="stepped" if stepped else "virtual",
             rtc_base_ns=wall_clock_ns() if self.clock == "host" else 0,
+            sbi=sbi,
         )
+
+    def find(self, verb: str) -> Guest:
+        """The guest that the options of `vmrec VERB` name. Raises UsageError or GuestError, which say what there is."""
+        if not self.boot:
+            return find_guest(self.guest, verb)
+        if self.guest is not None:
+            raise UsageError(
+                f"{self.guest}: GUEST is a program on the bare machine; leave out either it or the options that boot "
+                "images."
+            )
+        files = read_boot_files(self.boot)
+        return place(files, self.machine(files.isa, sbi=files.sbi))
 
     def time_source(self) -> HostClock | ChaosClock | None:
         """The clock outside the machine, None under the virtual time rule."""

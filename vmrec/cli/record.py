@@ -14,28 +14,34 @@ import typer
 
 from vmrec.cli.gdb import PORT, PortOption, serve_recording
 from vmrec.cli.live import (
+    AppendOption,
+    BiosOption,
     CaptureOption,
     ChaosOption,
     ClockOption,
     ConsoleOption,
+    DtbOption,
     ExitCodeOption,
+    InitrdOption,
     InputAtOption,
     InputOption,
     IsaOption,
+    KernelOption,
     Live,
     LiveOptions,
     MaxInsnsOption,
     RamOption,
     SeedOption,
+    SymbolsOption,
     default_capture,
     exit_status,
-    find_guest,
     summary,
 )
 from vmrec.cli.options import GuestArgument, JsonOption
 from vmrec.cli.output import print_json
 from vmrec.cli.paths import new_trace_paths
 from vmrec.errors import TraceError, UsageError
+from vmrec.machine.boot import BootOptions
 from vmrec.record.recorder import TraceSink, make_header
 from vmrec.trace.writer import TraceWriter
 
@@ -56,6 +62,12 @@ def command(
         ),
     ] = None,
     capture: CaptureOption = None,
+    bios: BiosOption = None,
+    kernel: KernelOption = None,
+    initrd: InitrdOption = None,
+    append: AppendOption = None,
+    dtb: DtbOption = None,
+    symbols: SymbolsOption = None,
     isa: IsaOption = None,
     ram: RamOption = "128M",
     input: InputOption = None,
@@ -99,14 +111,16 @@ def command(
       vmrec record race --chaos 7 --gdb --port 4000
       vmrec record firmware.elf --max-insns 1000000000 --exit-code guest
     """
-    found = find_guest(guest, "record")
     options = LiveOptions(
-        guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json
-    )
+        guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json,
+        boot=BootOptions(bios, kernel, initrd, append, dtb, tuple(symbols or ())),
+    )  # fmt: skip
+    found = options.find("record")
     if port is not None and not gdb:
         raise UsageError("--port is for --gdb.")
     if output is not None:
-        check_apart(output, {"GUEST": found.path, "--input": input, "--console": console})
+        named = options.boot.paths() or {"GUEST": found.path}
+        check_apart(output, {**named, "--input": input, "--console": console})
     with Live(options, found) as live:
         level = capture or default_capture(live.machine.config)
         created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -149,6 +163,7 @@ def record(live: Live, sink: TraceSink, verb: str, capture: str, *, gdb_port: in
     begin = time.perf_counter()
     drive = None if gdb_port is None else lambda run: serve_recording(live, run, sink, gdb_port)
     try:
+        sink.begin(live.machine)
         ended = live.run(sink, capture=capture == "full", written=lambda: writer.bytes_written, drive=drive)
         sink.close(live.machine, ended)
     except TraceError as error:

@@ -11,7 +11,7 @@ from vmrec.cli.output import note, plural, progress, quantity
 from vmrec.guest.symbols import Symbols
 from vmrec.replay.divergence import Divergence
 from vmrec.replay.explain import explain, render
-from vmrec.replay.player import Player
+from vmrec.replay.player import Player, trace_guest
 from vmrec.trace.reader import TraceReader
 
 __all__ = ["agreement", "divergence_text", "explained", "play", "replayed"]
@@ -80,4 +80,4 @@ def explained(trace: TraceReader, divergence: Divergence) -> Divergence:
 
 def divergence_text(trace: TraceReader, divergence: Divergence) -> str:
     """The divergence for people."""
-    return render(divergence, Symbols(trace.header["guest"]["elf"]))
+    return render(divergence, Symbols(*trace_guest(trace).elfs))

@@ -6,27 +6,39 @@ from __future__ import annotations
 import time
 
 from vmrec.cli.live import (
+    AppendOption,
+    BiosOption,
     ChaosOption,
     ClockOption,
     ConsoleOption,
+    DtbOption,
     ExitCodeOption,
+    InitrdOption,
     InputAtOption,
     InputOption,
     IsaOption,
+    KernelOption,
     Live,
     LiveOptions,
     MaxInsnsOption,
     RamOption,
     SeedOption,
+    SymbolsOption,
     exit_status,
-    find_guest,
     summary,
 )
 from vmrec.cli.options import GuestArgument, JsonOption
+from vmrec.machine.boot import BootOptions
 
 
 def command(
     guest: GuestArgument = None,
+    bios: BiosOption = None,
+    kernel: KernelOption = None,
+    initrd: InitrdOption = None,
+    append: AppendOption = None,
+    dtb: DtbOption = None,
+    symbols: SymbolsOption = None,
     isa: IsaOption = None,
     ram: RamOption = "128M",
     input: InputOption = None,
@@ -54,10 +66,11 @@ def command(
       vmrec run tests.elf --max-insns 1000000000 --exit-code guest
       vmrec run dice --seed 7 --json --console thrown.txt
     """
-    found = find_guest(guest, "run")
     options = LiveOptions(
-        guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json
-    )
+        guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json,
+        boot=BootOptions(bios, kernel, initrd, append, dtb, tuple(symbols or ())),
+    )  # fmt: skip
+    found = options.find("run")
     with Live(options, found) as live:
         begin = time.perf_counter()
         ended = live.run(None, capture=False)

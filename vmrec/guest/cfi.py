@@ -14,6 +14,7 @@ damaged, too long, or needs a DWARF expression gives no rules. Sources: DWARF 5,
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -82,9 +83,9 @@ class _Function(NamedTuple):
 
 
 class CallFrames:
-    """The call frame information of one guest. Nothing is read before the first question."""
+    """The call frame information of a guest's ELF files. Nothing is read before the first question."""
 
-    def __init__(self, sections: DebugSections) -> None:
+    def __init__(self, *sections: DebugSections) -> None:
         self._sections = sections
 
     def rules(self, address: int) -> Rules | None:
@@ -102,9 +103,9 @@ class CallFrames:
     def _index(self) -> tuple[list[int], list[_Function]]:
         """All functions by start. If both sections know one, .debug_frame counts."""
         known: dict[int, _Function] = {}
-        for section in (".debug_frame", ".eh_frame"):
-            for function in _Reader(self._sections, section).functions():
-                if len(known) < FUNCTIONS_MAX and self._sections.is_loaded(function.start):
+        for sections, name in itertools.product(self._sections, (".debug_frame", ".eh_frame")):
+            for function in _Reader(sections, name).functions():
+                if len(known) < FUNCTIONS_MAX and sections.is_loaded(function.start):
                     known.setdefault(function.start, function)
         starts = sorted(known)
         return starts, [known[start] for start in starts]

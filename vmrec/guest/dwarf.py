@@ -11,7 +11,7 @@ Source: DWARF Debugging Information Format, versions 4 and 5, chapter 7.
 from __future__ import annotations
 
 from vmrec.errors import GuestError
-from vmrec.guest.elf import SHF_ALLOC, SHT_NOBITS, ElfFile
+from vmrec.guest.elf import LOADED_TYPES, SHF_ALLOC, SHT_NOBITS, ElfFile
 
 __all__ = ["Cursor", "Damaged", "DebugSections"]
 
@@ -120,7 +120,7 @@ class DebugSections:
         self._code: list[range] = []
         self.xlen = 32
         try:
-            file = ElfFile(elf, "guest")
+            file = ElfFile(elf, "guest", types=LOADED_TYPES)
             self.xlen = file.xlen
             sections = file.sections()
         except GuestError:

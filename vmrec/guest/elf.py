@@ -22,6 +22,7 @@ from typing import NamedTuple, NoReturn
 from blake3 import blake3
 
 from vmrec.errors import GuestError
+from vmrec.guest.boot import Boot
 
 __all__ = [
     "FILE_SIZE_MAX", "ElfFile", "Guest", "Segment", "Symbol", "check_fits", "is_program", "load_guest",
@@ -32,6 +33,9 @@ __all__ = [
 FILE_SIZE_MAX = 63 << 20
 
 ET_EXEC = 2
+ET_DYN = 3
+#: Firmware is often position independent, and is loaded where it says all the same.
+LOADED_TYPES = (ET_EXEC, ET_DYN)
 EM_RISCV = 243
 PT_LOAD = 1
 SHT_SYMTAB = 2
@@ -92,6 +96,9 @@ class Guest:
     `name` is the file's name without directory and `.elf`; `path` the file as the user named it. `data` is the whole
     file and `hash` its BLAKE3 (32 bytes). `isa` is the profile that the file seems to be built for: "rv32im" (the toy
     ISA), "rv32gc" or "rv64gc". `tohost` is the address of the symbol of that name, or None.
+
+    A guest made of several images has `boot`. Then `data` is the ELF file that reports take names from first, empty if
+    there is none, `more_elfs` others, and out of a trace it has no segments: its pages are there.
     """
 
     name: str
@@ -103,6 +110,13 @@ class Guest:
     segments: tuple[Segment, ...]
     isa: str
     tohost: int | None
+    boot: Boot | None = None
+    more_elfs: tuple[bytes, ...] = field(default=(), repr=False)
+
+    @property
+    def elfs(self) -> tuple[bytes, ...]:
+        """Every ELF file with names and lines of it."""
+        return tuple(elf for elf in (self.data, *self.more_elfs) if elf)
 
 
 class Section(NamedTuple):
@@ -205,7 +219,7 @@ def check_fits(guest: Guest, ram_base: int, ram_size: int) -> None:
 class ElfFile:
     """The parts of a RISC-V ELF file, each read when it is asked for. Raises GuestError for whatever is wrong."""
 
-    def __init__(self, data: bytes, path: str) -> None:
+    def __init__(self, data: bytes, path: str, types: tuple[int, ...] = (ET_EXEC,)) -> None:
         self.data = data
         self.path = path
         if not data:
@@ -226,7 +240,7 @@ class ElfFile:
         if machine != EM_RISCV:
             other = _OTHER_MACHINES.get(machine, f"another machine (number {machine})")
             self.refuse(f"is built for {other}, not for RISC-V")
-        if kind != ET_EXEC:
+        if kind not in types:
             self.refuse(_OTHER_TYPES.get(kind, f"has ELF type {kind}, which is not an executable"))
 
     def refuse(self, reason: str) -> NoReturn:
@@ -277,6 +291,16 @@ class ElfFile:
         if address + memory_size > 1 << self.xlen:
             self.refuse(f"segment {number} at {address:#x} goes past the end of the {self.xlen}-bit address space")
         return Segment(address, self.data[offset : offset + file_size], memory_size, flags, number)
+
+    def program_headers(self) -> Iterator[tuple[int, int, int, int]]:
+        """(type, virtual address, physical address, size in memory) of each; `segments` checks the table before."""
+        layout = "<IIIIIIII" if self.xlen == 32 else "<IIQQQQQQ"
+        for number in range(self._phnum):
+            fields = self.unpack(layout, self._phoff + number * self._phentsize, f"program header {number}")
+            if self.xlen == 32:
+                yield fields[0], fields[2], fields[3], fields[5]
+            else:
+                yield fields[0], fields[3], fields[4], fields[6]
 
     # -- what is told about it
 

@@ -8,6 +8,7 @@ empty answer, never an error.
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice, zip_longest
 from typing import NamedTuple
@@ -37,9 +38,9 @@ class LineRow(NamedTuple):
 
 
 class Lines:
-    """The line table of one guest."""
+    """The line tables of a guest's ELF files."""
 
-    def __init__(self, sections: DebugSections) -> None:
+    def __init__(self, *sections: DebugSections) -> None:
         self._sections = sections
 
     def row(self, address: int) -> LineRow | None:
@@ -113,8 +114,8 @@ class _Table(NamedTuple):
     statements: set[int]
 
 
-def _read(sections: DebugSections) -> _Table:
-    raw = [row for row in line_rows(sections) if sections.is_loaded(row.address)]
+def _read(files: Sequence[DebugSections]) -> _Table:
+    raw = [row for sections in files for row in line_rows(sections) if sections.is_loaded(row.address)]
     # Where one sequence ends and the next begins, the beginning counts; of several rows of one program, the last.
     raw.sort(key=lambda row: (row.address, not row.end))
     table = _Table([], [], {}, set())

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from vmrec.errors import GuestError, UsageError
 from vmrec.guest.cfi import CallFrames
 from vmrec.guest.dwarf import DebugSections
-from vmrec.guest.elf import ElfFile, Section, Symbol
+from vmrec.guest.elf import LOADED_TYPES, ElfFile, Section, Symbol
 from vmrec.guest.lines import Lines
 
 __all__ = ["Function", "Symbols"]
@@ -38,22 +38,29 @@ class Function(NamedTuple):
 
 
 class Symbols:
-    """The symbols, lines and call frames of one ELF file.
+    """The symbols, lines and call frames of a guest's ELF files, mostly of one; what the first one says counts.
 
     Left out: mapping symbols ($x, $d), compiler-made local labels (.L…), names of files and sections.
     """
 
-    def __init__(self, elf: bytes) -> None:
-        self.sections = DebugSections(elf)
-        self.lines = Lines(self.sections)
-        self.frames = CallFrames(self.sections)
+    def __init__(self, *elfs: bytes) -> None:
+        parts = [DebugSections(elf) for elf in elfs or (b"",)]
+        self._parts = parts
+        self.sections = parts[0]
+        self.lines = Lines(*parts)
+        self.frames = CallFrames(*parts)
         self.xlen = self.sections.xlen
-        try:
-            file = ElfFile(elf, "guest")
-            sections = file.sections()
-            symbols = [symbol for symbol in file.symbols() if _is_named(symbol)]
-        except GuestError:
-            sections, symbols = [], []
+        symbols: list[Symbol] = []
+        sections: list[Section] = []
+        for elf in elfs:
+            try:
+                file = ElfFile(elf, "guest", types=LOADED_TYPES)
+                found = [symbol for symbol in file.symbols() if _is_named(symbol)]
+                more = file.sections()
+            except GuestError:
+                continue
+            symbols += [symbol._replace(section=_moved(symbol.section, len(more), len(sections))) for symbol in found]
+            sections += more
         self._build(symbols, sections)
 
     def _build(self, symbols: list[Symbol], sections: list[Section]) -> None:
@@ -141,9 +148,13 @@ class Symbols:
         _, name = self._covering(start, address)
         return f"{name}+{address - start:#x}" if address > start else name
 
+    def is_code(self, address: int) -> bool:
+        """Whether `address` is in a section of instructions."""
+        return any(part.is_code(address) for part in self._parts)
+
     def function(self, address: int) -> Function | None:
         """The function that has code at `address`, also one that is a bare label in assembly; None if there is none."""
-        if not self.sections.is_code(address):
+        if not self.is_code(address):
             return None
         start = self._start(address)
         if start is None or start in self._data:
@@ -192,6 +203,11 @@ class Symbols:
             function = self.function(address)
             first.setdefault(address if function is None else function.start, address)
         return nearest, tuple(sorted(first.values()))
+
+
+def _moved(section: int, count: int, base: int) -> int:
+    """The index of a section behind `base` others; what is no index stays none."""
+    return section + base if section < count else 0xFFFF_FFFF
 
 
 def _is_named(symbol: Symbol) -> bool:

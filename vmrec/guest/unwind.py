@@ -183,7 +183,7 @@ class _Walker:
 
     def _is_return_address(self, address: int) -> bool:
         """Whether an instruction that calls stands right before `address`, in the guest's code."""
-        if address & 1 or not self._symbols.sections.is_code(address - 1):
+        if address & 1 or not self._symbols.is_code(address - 1):
             return False
         word = self._bytes(address - 4, 4)
         if word is None or word & 3 != 3 or not is_call(word, self._symbols.xlen):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The board: what every machine of a revision is built from, and where things are.
 
-    0x0000_1000  boot ROM, 60 KiB: a0 = hart id, a1 = 0, then to the guest's entry point
+    0x0000_1000  boot ROM, 60 KiB: a0 = hart id, a1 = device tree or 0, then to firmware or the guest's entry point
     0x0010_0000  test finisher (power off, exit code)
     0x0010_1000  goldfish RTC                                   PLIC source 11
     0x0200_0000  CLINT: msip, mtimecmp, mtime (10 MHz)
@@ -75,6 +75,8 @@ STEPS_PER_TICK = 100
 GRID = 1 << 24
 
 TimeRule = Literal["virtual", "stepped"]
+#: What headers of machine revision 2 have more, and its type.
+_SINCE_2 = {"sbi": bool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,8 @@ class MachineConfig:
 
     `ram_size` in bytes, a multiple of 4096; `time_rule`: "virtual" (time follows the position) or "stepped" (time is
     constant between clock events); `rtc_base_ns`: what the RTC shows at mtime 0, ns since 1970. A `revision` of 0
-    stands for the one that machines of this ISA are made with now.
+    stands for the one that machines of this ISA are made with now. `sbi` (revision 2 only): the VMM is the firmware;
+    the hart begins in supervisor mode, its calls are answered by native/sbi.c, and it is never in machine mode.
 
     Raises UsageError if a value is out of range, or the revision or profile is not known here.
     """
@@ -93,6 +96,7 @@ class MachineConfig:
     ram_size: int = 128 << 20
     time_rule: TimeRule = "virtual"
     rtc_base_ns: int = 0
+    sbi: bool = False
 
     def __post_init__(self) -> None:
         if self.revision == 0:
@@ -104,6 +108,8 @@ class MachineConfig:
             )
         if self.supervisor != (self.revision == 2):
             raise UsageError(f"a machine of revision {self.revision} cannot be {self.isa}: the recording is damaged")
+        if self.sbi and not self.supervisor:
+            raise UsageError(f"{self.isa} has no supervisor mode, and so nobody to call firmware; choose another --isa")
         largest = RAM_SIZE_MAX[self.profile.xlen]
         if not RAM_SIZE_MIN <= self.ram_size <= largest or self.ram_size % PAGE_SIZE:
             raise UsageError(
@@ -127,7 +133,7 @@ class MachineConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a trace header."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if self.revision > 1 or key not in _SINCE_2}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> MachineConfig:
@@ -136,6 +142,8 @@ class MachineConfig:
         Raises UsageError if a key is missing, unknown, or of the wrong type: headers come from files.
         """
         types = {"revision": int, "isa": str, "ram_size": int, "time_rule": str, "rtc_base_ns": int}
+        if values.get("revision") != 1:
+            types |= _SINCE_2
         if set(values) != set(types) or any(type(values[key]) is not kind for key, kind in types.items()):
             raise UsageError("the machine's description is not one that this vmrec knows; upgrade vmrec")
         return cls(**values)

@@ -165,7 +165,28 @@ class Machine:
         self._changed: dict[int, bytes] = {}
         self.log: Any = None  #: the native register log that `run` keeps: machine/watch.py
         self._lib.vm_reset(self._vm, guest.entry)
+        self._start()
         self._load_guest()
+
+    def _start(self) -> None:
+        """Makes the reset state that of the way in which the guest is booted."""
+        boot = self.guest.boot
+        if boot is not None:
+            self._rom[: len(boot.rom)] = boot.rom
+        if self.config.sbi:
+            entry, tree = (self.guest.entry, 0) if boot is None else (boot.entry, boot.tree)
+            word = (1 << self.guest.xlen) - 1
+            self._lib.vm_start_supervisor(self._vm, entry & word, tree & word)
+
+    def put_initial(self, pages: Mapping[int, bytes]) -> None:
+        """What RAM holds at reset, as index → hash of content that is elsewhere: for a guest out of a trace.
+
+        To be called before the first run; see `mark_missing`. Raises UsageError for a page that is not in RAM.
+        """
+        for index, hash_ in pages.items():
+            self.mark_missing(index)
+            self._tree.put(index, hash_)
+        self.initial_pages = dict(pages)
 
     def _load_guest(self) -> None:
         for segment in self.guest.segments:
@@ -452,10 +473,12 @@ class Machine:
         if RAM_BASE <= address and address + size <= RAM_BASE + self.config.ram_size:
             return bytes(self._ram[address - RAM_BASE : address - RAM_BASE + size])
         if ROM_BASE <= address and address + size <= ROM_BASE + ROM_SIZE:
-            length = self._ffi.new("size_t *")
-            rom = self._ffi.buffer(self._lib.vm_rom(self._vm, length), ROM_SIZE)
-            return bytes(rom[address - ROM_BASE : address - ROM_BASE + size])
+            return bytes(self._rom[address - ROM_BASE : address - ROM_BASE + size])
         raise UsageError(f"{size} bytes at {address:#x} are neither in RAM nor in the boot ROM")
+
+    @property
+    def _rom(self) -> Any:
+        return self._ffi.buffer(self._lib.vm_rom(self._vm, self._ffi.new("size_t *")), ROM_SIZE)
 
     def translate(self, address: int, *, access: Access = "load", mode: int | None = None) -> int | None:
         """The physical address that a virtual one leads to now, without any effect; None if the access would fault.
@@ -594,7 +617,8 @@ class Machine:
             self._check_record(name, type_name, state[name])
         wrong = _impossible(self.config, state["hart"], state["time"])
         if wrong is None and self.config.supervisor:
-            wrong = impossible_supervisor(self.config.profile.xlen, state["hart"], state["supervisor"])
+            parts = state["hart"], state["supervisor"]
+            wrong = impossible_supervisor(self.config.profile.xlen, *parts, sbi=self.config.sbi)
         if wrong:
             raise UsageError(f"the state's {wrong} has a value that this machine cannot reach")
         try:

@@ -17,10 +17,17 @@ INTERRUPTS = 0xAAA
 SUPERVISOR_INTERRUPTS = 0x222
 CAUSES = 0xB3FF
 ENVIRONMENT = 1 << 63 | 1
+#: Where the VMM is the firmware: every cause but its own calls.
+DELEGATED = 0xB1FF
 
 
-def impossible_supervisor(xlen: int, hart: Mapping[str, Any], supervisor: Mapping[str, Any]) -> str | None:
-    """The first field with a value that no run of a hart of `xlen` bits leaves there, or None."""
+def impossible_supervisor(
+    xlen: int, hart: Mapping[str, Any], supervisor: Mapping[str, Any], *, sbi: bool = False
+) -> str | None:
+    """The first field with a value that no run of a hart of `xlen` bits leaves there, or None.
+
+    `sbi`: the VMM is the firmware (native/sbi.c), so that no trap may lead to machine mode.
+    """
     word = (1 << xlen) - 1
     address = word if xlen == 32 else (1 << 54) - 1
     ranges = {
@@ -44,6 +51,16 @@ def impossible_supervisor(xlen: int, hart: Mapping[str, Any], supervisor: Mappin
         "supervisor.plic_enable": supervisor["plic_enable"][0] & 1 == 0,
         "supervisor.plic_threshold": supervisor["plic_threshold"] <= 7,
     }
+    if sbi:
+        ranges |= {
+            "hart.priv": hart["priv"] in (0, 1),
+            "hart.mie": hart["mie"] & ~SUPERVISOR_INTERRUPTS == 0,
+            "supervisor.medeleg": supervisor["medeleg"] == DELEGATED,
+            "supervisor.mideleg": supervisor["mideleg"] == SUPERVISOR_INTERRUPTS,
+            "supervisor.menvcfg": supervisor["menvcfg"] == 1 << 63,
+            "supervisor.pmpcfg": supervisor["pmpcfg"] == bytes([0x1F, *bytes(15)]),
+            "supervisor.pmpaddr": supervisor["pmpaddr"] == [address, *[0] * 15],
+        }
     return next((name for name, possible in ranges.items() if not possible), None)
 
 

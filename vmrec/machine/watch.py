@@ -18,10 +18,14 @@ from vmrec.events import UINT64_MAX
 from vmrec.isa.registers import ABI_NAMES, FLOAT_ABI_NAMES
 from vmrec.machine.machine import Machine
 
-__all__ = ["INTERRUPT", "RegisterChange", "RegisterLog", "fingerprint", "forget_inflow", "register_names", "registers"]
+__all__ = [
+    "INTERRUPT", "TRAP", "RegisterChange", "RegisterLog", "fingerprint", "forget_inflow", "register_names", "registers",
+]  # fmt: skip
 
 #: The name of a change that is no register but the entry into an interrupt.
 INTERRUPT = "interrupt"
+#: And of one that says that the step was a synchronous trap, whoever took it.
+TRAP = "trap"
 #: The most changes that one step can add to a log.
 STEP_ROOM = 128
 _FILES = {"x": ABI_NAMES, "f": FLOAT_ABI_NAMES}
@@ -30,7 +34,8 @@ _FILES = {"x": ABI_NAMES, "f": FLOAT_ABI_NAMES}
 class RegisterChange(NamedTuple):
     """In the step from `position` on the register `name` got `value`.
 
-    With the name `INTERRUPT` it says that before this step the interrupt with the number `value` was entered.
+    With the name `INTERRUPT` it says that before this step the interrupt with the number `value` was entered, with
+    `TRAP` that the step was a trap of the cause `value`.
     """
 
     position: int
@@ -73,8 +78,8 @@ class RegisterLog:
     def __init__(self, machine: Machine, room: int | None = None) -> None:
         self._machine = machine
         _, vm, self._ffi = machine.native
-        self._names = (*register_names(machine), INTERRUPT)
-        self._last = self._ffi.new("uint64_t[]", [UINT64_MAX] * (len(self._names) - 1))
+        self._names = (*register_names(machine), INTERRUPT, TRAP)
+        self._last = self._ffi.new("uint64_t[]", [UINT64_MAX] * (len(self._names) - 2))
         self._log = self._ffi.new("register_log *", {"seen": vm.hart, "last": self._last})
         if room is not None:
             self._changes = self._ffi.new("register_change[]", room)

@@ -96,7 +96,7 @@ static void write_envcfg(vm_t *vm, uint64_t value)
     vm->in->recheck = 1; /* a timer began or ended to count */
 }
 
-static void write_stimecmp(vm_t *vm, uint64_t value)
+void csr_write_stimecmp(vm_t *vm, uint64_t value)
 {
     vm->supervisor.stimecmp = value;
     bus_update_lines(vm);
@@ -130,7 +130,7 @@ void csr_supervisor_write(vm_t *vm, uint32_t number, uint64_t value)
     case CSR_SCAUSE: s->scause = value; break;
     case CSR_STVAL: s->stval = value; break;
     case CSR_STIMECMP:
-    case CSR_STIMECMPH: write_stimecmp(vm, join(vm, s->stimecmp, value, number == CSR_STIMECMPH)); break;
+    case CSR_STIMECMPH: csr_write_stimecmp(vm, join(vm, s->stimecmp, value, number == CSR_STIMECMPH)); break;
     case CSR_SATP: write_satp(vm, value); break;
     case CSR_MEDELEG: s->medeleg = value & MEDELEG_BITS; break;
     case CSR_MIDELEG: s->mideleg = value & MIP_SUPERVISOR; break;

@@ -61,6 +61,7 @@ enum cause {
     CAUSE_STORE_MISALIGNED = 6,
     CAUSE_STORE_ACCESS = 7,
     CAUSE_ECALL_U = 8, /* and one more for each mode above */
+    CAUSE_ECALL_S = 9,
     CAUSE_ECALL_M = 11,
     CAUSE_FETCH_PAGE = 12,
     CAUSE_LOAD_PAGE = 13,
@@ -309,12 +310,18 @@ void trap_return(vm_t *vm);
 void trap_return_supervisor(vm_t *vm);
 void machine_stop(vm_t *vm, enum vm_stop reason, uint64_t code, uint64_t position);
 
+/* sbi.c: `ecall` from supervisor mode where the VMM is the firmware */
+#define SBI_MEDELEG 0xb1ffull /* every cause but that call itself */
+int sbi_ready(vm_t *vm);
+void sbi_call(vm_t *vm);
+
 /* csr.c: 0 done, -1 illegal */
 int csr_read(vm_t *vm, uint32_t number, uint64_t *value);
 int csr_write(vm_t *vm, uint32_t number, uint64_t value);
 int csr_supervisor_read(vm_t *vm, uint32_t number, uint64_t *value);
 void csr_supervisor_write(vm_t *vm, uint32_t number, uint64_t value);
 void csr_supervisor_write_mip(vm_t *vm, uint64_t value);
+void csr_write_stimecmp(vm_t *vm, uint64_t value);
 int csr_forbidden(const vm_t *vm, uint32_t number); /* to the hart's privilege mode */
 uint64_t csr_modified(const vm_t *vm, uint32_t number, uint64_t read); /* what csrrs and csrrc change, given what was read */
 uint64_t csr_misa(const vm_t *vm);

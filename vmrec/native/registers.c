@@ -12,7 +12,7 @@
 
 #define WORDS (sizeof(hart_state) / sizeof(uint64_t))
 #define PC_WORD (offsetof(hart_state, pc) / sizeof(uint64_t))
-#define LOG_STEP_ROOM (WORDS + 1) /* at most STEP_ROOM of machine/watch.py */
+#define LOG_STEP_ROOM (WORDS + 2) /* at most STEP_ROOM of machine/watch.py */
 
 void registers_inflow(vm_t *vm, uint64_t value)
 {
@@ -52,11 +52,13 @@ int vm_run_logged(vm_t *vm, uint64_t until, register_log *log)
     for (;;) {
         if (log->changes && log->room - log->count < LOG_STEP_ROOM)
             return VM_EXIT_CAPTURE_FULL;
-        uint64_t position = vm->time.position, interrupts = vm->interrupts;
+        uint64_t position = vm->time.position, interrupts = vm->interrupts, traps = vm->time.traps;
         int exit = vm_run(vm, position < until ? position + 1 : until, VM_MODE_STEPPER);
         /* An interrupt is entered without a step, and the step after it may have to wait for its entropy. */
         if (vm->interrupts != interrupts)
             add_change(log, position, WORDS, vm->last_interrupt);
+        if (vm->time.traps != traps)
+            add_change(log, position, WORDS + 1, vm->last_cause);
         if (vm->time.position != position)
             log_step(vm, log, position);
         if (exit != VM_EXIT_POSITION || vm->time.position >= until)

@@ -552,6 +552,11 @@ L_MRET:
     goto fetch;
 
 L_ECALL:
+    if (UNLIKELY(vm->sbi) && h->priv == PRIV_S) {
+        SYNC();
+        if (!sbi_ready(vm))
+            goto leave;
+    }
     TRAP(CAUSE_ECALL_U + h->priv, 0);
 L_EBREAK:
     TRAP(CAUSE_BREAKPOINT, PC());

@@ -77,7 +77,8 @@ static int no_way_out(const vm_t *vm, enum privilege mode)
 }
 
 /*
- * A synchronous trap at hart.pc. It is one step that retires nothing.
+ * A synchronous trap at hart.pc. It is one step that retires nothing. Where the VMM is the firmware, a supervisor's call
+ * is answered instead of being entered.
  *
  * If the trap vector itself faults there, the hart can do nothing else for ever: every further step is this one
  * again. The machine stops then instead of running in place.
@@ -86,14 +87,19 @@ void trap_enter(vm_t *vm, uint64_t cause, uint64_t tval)
 {
     enum privilege mode = target(vm, vm->supervisor.medeleg, cause), before = (enum privilege)vm->hart.priv;
     uint64_t from = vm->hart.pc, vector = vector_of(vm, mode) & ~3ull, at = vm->time.position;
-    enter(vm, mode, cause, tval, vector);
+    int call = vm->sbi && cause == CAUSE_ECALL_S;
+    vm->last_cause = cause;
     points_trap(vm, POINT_TRAP, from, at, cause);
+    if (call)
+        sbi_call(vm);
+    else
+        enter(vm, mode, cause, tval, vector);
     points_privilege(vm, 0, from, at, before);
     vm->time.position++;
     vm->time.traps++;
     vm->in->reasons++;
     int again = cause == CAUSE_FETCH_ACCESS || cause == CAUSE_ILLEGAL || cause == CAUSE_FETCH_PAGE;
-    if (from == vector && again && mode == before && no_way_out(vm, mode))
+    if (!call && from == vector && again && mode == before && no_way_out(vm, mode))
         machine_stop(vm, VM_STOP_TRAP_LOOP, 1, at);
 }
 

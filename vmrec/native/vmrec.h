@@ -19,6 +19,7 @@
  *            bus.c      physical addresses outside RAM: boot ROM and devices (vmrec/devices/)
  *            walk.c     virtual addresses: page tables, and what physical memory protection allows
  *            csr.c      control and status registers · trap.c traps and interrupts
+ *            sbi.c      calls of a supervisor that runs without firmware
  *            capture.c  rows of full capture: blocks and accesses, written or checked
  *            registers.c  which step changed which register, and what the hart was told from outside
  *            points.c   instructions, accesses and traps that a run is to stop at, or to note
@@ -163,6 +164,7 @@ typedef struct vm {
     uint32_t stepped_time;  /* time rule: 0 virtual, 1 stepped */
     uint64_t rtc_base;      /* ns since 1970 at mtime 0 */
     uint64_t tohost;        /* address of the tohost symbol, 0 if none */
+    uint32_t sbi;           /* 1: the VMM is the firmware, and answers calls of supervisor mode: sbi.c */
 
     /* the live side's wishes: they decide when vm_run returns, never what the guest sees */
     volatile uint32_t attention; /* set by vm_set_attention; vm_run clears it and returns */
@@ -184,6 +186,7 @@ typedef struct vm {
     uint64_t inlined_blocks; /* translations that count without a call: inline_x86.c */
     uint64_t last_interrupt; /* number of the interrupt that was entered last */
     uint64_t entered_position; /* and where; all ones if never since the state was set */
+    uint64_t last_cause;     /* of the synchronous trap that was taken last */
     uint64_t inflow; /* hash of all that reached the hart from outside it and RAM: registers.c */
 
     struct vm_internal *in;
@@ -205,6 +208,8 @@ void vm_destroy(vm_t *vm);
 /* Before the first run: count every block by a call. The results are the same. */
 void vm_count_by_calls(vm_t *vm);
 void vm_reset(vm_t *vm, uint64_t entry);
+/* Behind vm_reset: the hart starts in supervisor mode instead, with the VMM as its firmware. See sbi.c. */
+void vm_start_supervisor(vm_t *vm, uint64_t entry, uint64_t tree);
 /* To be called after state was written from outside: lines, deadlines and caches follow it. */
 void vm_state_changed(vm_t *vm);
 

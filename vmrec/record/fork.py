@@ -57,6 +57,7 @@ class Fork:
         try:
             if mark is not None:
                 self.machine.take_changed()  # what was put there is no change since the checkpoint
+            self._player.bring_all()
             if self._player.run_to(position) is not None:
                 assert self._player.divergence is not None
                 raise replay_error(trace, self._player.divergence)
@@ -118,6 +119,7 @@ class Fork:
             **header,
             "machine": self.trace.header["machine"],
             "guest": self.trace.header["guest"],
+            **({"boot": self.trace.header["boot"]} if "boot" in self.trace.header else {}),
             "parent": {
                 "hash": self._point.hash,
                 "frame": self._point.frame,

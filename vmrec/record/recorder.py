@@ -44,9 +44,14 @@ def make_header(
 ) -> dict[str, Any]:
     """The header of a recording that `machine` is about to make. `created`: wall-clock time, for people only."""
     guest = machine.guest
+    boot: dict[str, Any] = {}
+    if guest.boot is not None:
+        symbols = [{"name": f"symbols-{number}", "elf": elf} for number, elf in enumerate(guest.more_elfs, 1)]
+        boot = {"boot": {**guest.boot.to_dict(), "symbols": symbols}}
     return {
         "machine": machine.config.to_dict(),
         "guest": {"name": guest.name, "elf": guest.data, "hash": guest.hash},
+        **boot,
         "capture": capture,
         "seed": seed,
         "chaos": chaos,
@@ -91,7 +96,18 @@ class TraceSink:
         self._last = start
         self._checkpoint = start
         self._ever_changed: set[int] = set(known)
-        self._since_whole = WHOLE_EVERY if start else 0  # the first of a fork names every page
+        self._since_whole = WHOLE_EVERY if start or known else 0  # the first of a fork names every page
+
+    def begin(self, machine: Machine) -> None:
+        """To be called before a run: what a guest made of images has in RAM at reset goes to disk."""
+        if machine.guest.boot is None or self._contents:  # of a fork, the parent has it
+            return
+        for index, hash_ in machine.initial_pages.items():
+            self._batch.append(_Page(hash_, machine.page(index)))
+        self._ever_changed |= machine.initial_pages.keys()
+        changed = [[index, hash_] for index, hash_ in machine.initial_pages.items()]
+        self._add(pack(["checkpoint", 0, machine.state(), changed]), 0, 0)
+        self.flush(machine)
 
     # --- the Sink ---
 

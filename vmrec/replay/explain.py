@@ -24,7 +24,7 @@ from typing import Any
 from vmrec.guest.symbols import Symbols
 from vmrec.isa.registers import ABI_NAMES, FLOAT_ABI_NAMES
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE
-from vmrec.machine.machine import Digest, Machine
+from vmrec.machine.machine import Digest
 from vmrec.machine.watch import RegisterLog
 from vmrec.replay.divergence import Divergence, Writer
 from vmrec.replay.lockstep import part
@@ -256,13 +256,11 @@ def _at_next_checkpoint(
     }
     recorded = {index: page.hash for index, page in trace.pages(mark).items()}
     actual = player.machine.take_changed()
-    with Machine(player.config, player.guest) as fresh:
-        pages = fresh.config.ram_size // PAGE_SIZE
-        touched = sorted(index for index in {*recorded, *actual} if index < pages)
-        for index in touched:  # a page that only one of them has stored to is compared with what was loaded
-            fresh.set_page(index, fresh.page(index))
-        loaded = fresh.take_changed()
-    differ = (index for index in touched if recorded.get(index, loaded[index]) != actual.get(index, loaded[index]))
+    pages, loaded = player.config.ram_size // PAGE_SIZE, player.machine.initial_pages
+    touched = sorted(index for index in {*recorded, *actual} if index < pages)
+    # A page that only one of them has stored to is compared with what was loaded.
+    before = {index: loaded.get(index, player.machine.zero_page_hash) for index in touched}
+    differ = (index for index in touched if recorded.get(index, before[index]) != actual.get(index, before[index]))
     return devices, tuple(differ), mark.position
 
 

@@ -60,7 +60,7 @@ class Names:
     def symbols(self) -> Symbols:
         """The guest's symbols and lines."""
         if self._symbols is None:
-            self._symbols = Symbols(self._guest.data)
+            self._symbols = Symbols(*self._guest.elfs)
         return self._symbols
 
     def symbol(self, address: int) -> str | None:

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from vmrec.errors import TraceError, UsageError
 from vmrec.events import OUTPUT_KINDS, Entropy, Event, Input, Poke, from_wire
+from vmrec.guest.boot import Boot
 from vmrec.guest.elf import Guest, parse_guest
 from vmrec.machine.board import GRID, MachineConfig
 from vmrec.machine.machine import Engine, Exit, Machine
@@ -49,10 +50,34 @@ def trace_config(trace: TraceReader) -> MachineConfig:
 def trace_guest(trace: TraceReader) -> Guest:
     """The guest embedded in the trace. Raises GuestError if it is damaged, TraceError if it is another one."""
     header = trace.header["guest"]
+    if "boot" in trace.header:
+        return _booted(trace)
     guest = parse_guest(header["elf"], header["name"])
     if guest.hash != header["hash"]:
         raise TraceError(trace.path, 0, "holds another guest than its header says; record it again")
     return guest
+
+
+def _booted(trace: TraceReader) -> Guest:
+    """A guest made of images. What they have in RAM is in the checkpoint at position 0."""
+    header, boot, config = trace.header["guest"], trace.header["boot"], trace_config(trace)
+    try:
+        parts = Boot.from_dict(boot)
+    except UsageError as error:
+        raise TraceError(trace.path, 0, f"cannot be replayed: {error}") from error
+    return Guest(
+        name=header["name"],
+        path=header["name"],
+        data=header["elf"],
+        hash=header["hash"],
+        xlen=config.profile.xlen,
+        entry=parts.entry,
+        segments=(),
+        isa=config.isa,
+        tohost=None,
+        boot=parts,
+        more_elfs=tuple(file["elf"] for file in boot["symbols"]),
+    )
 
 
 class Player:
@@ -96,7 +121,9 @@ class Player:
         self.compared = 0  # outputs and digests that agreed
         self.rows_checked = 0  # steps whose rows agreed
         try:
-            if checkpoint is not None:
+            if self.guest.boot is not None:
+                self._put_initial()
+            if checkpoint is not None and checkpoint.position:
                 self._restore(checkpoint)
             first = self.machine.position
             self.last_good = first
@@ -110,6 +137,27 @@ class Player:
         except BaseException:
             self.close()
             raise
+
+    def _put_initial(self) -> None:
+        """What the images have in RAM at reset: the pages come when they are touched."""
+        mark = next(iter(self.trace.checkpoints), None)
+        if mark is None or mark.position:
+            raise TraceError(self.trace.path, None, "does not hold what was in memory at reset; record it again")
+        try:
+            self.machine.put_initial(self.trace.page_hashes(mark))
+        except UsageError as error:
+            raise TraceError(self.trace.path, None, f"the checkpoint at 0: {error}") from error
+        self.page_source = self._bring_initial
+
+    def _bring_initial(self, index: int) -> None:
+        hash_ = self.machine.initial_pages[index]
+        self.machine.put_page(index, self.trace.page(hash_), hash_)
+
+    def bring_all(self) -> None:
+        """Brings every page that is not here yet: for whoever goes on without the trace."""
+        for index in self.machine.initial_pages:
+            if self.machine.is_missing(index) and self.page_source is not None:
+                self.page_source(index)
 
     def _restore(self, checkpoint: CheckpointMark) -> None:
         state, _ = self.trace.checkpoint(checkpoint)

@@ -48,7 +48,10 @@ class Rewinder:
         machine = self.player.machine
         self._contents = Contents()
         self._pages = PageMap().changed(
-            {index: self._contents.get(hash_, machine.page(index)) for index, hash_ in machine.initial_pages.items()}
+            {
+                index: self._contents.get(hash_, None if machine.is_missing(index) else machine.page(index))
+                for index, hash_ in machine.initial_pages.items()
+            }
         )
         self._loaded = self._pages
         self._settled = False

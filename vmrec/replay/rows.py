@@ -21,7 +21,7 @@ from vmrec.errors import TraceError, UsageError
 from vmrec.events import EVENT_KINDS
 from vmrec.machine.board import GRID
 from vmrec.machine.rows import Row, RowDecoder
-from vmrec.machine.watch import INTERRUPT, STEP_ROOM, RegisterLog, registers
+from vmrec.machine.watch import INTERRUPT, STEP_ROOM, TRAP, RegisterLog, registers
 from vmrec.replay.divergence import Divergence
 from vmrec.replay.player import Player, trace_config
 from vmrec.trace.codec import unpack_stream
@@ -47,7 +47,7 @@ class Step:
     `writes`: name → (value before, value after) of each register that changed: x and f by ABI names, CSRs and the
     reservation by the names of the native core's hart record; the pc is in the rows. Counters that count are left out.
     `interrupt`: the interrupt that was entered before this step, so that the row is of its handler; what the entry
-    wrote is among the writes. `cause`: what mcause says if the step is a trap.
+    wrote is among the writes. `cause`: of the trap, if the step is one.
     """
 
     row: Row
@@ -207,16 +207,18 @@ def walk(player: Player, last: int) -> Iterator[Step]:
             change = next(changes, None)
             for row in decoder.decode(captured.first, next(unpack_stream(captured.columns))):
                 writes: dict[str, tuple[int, int]] = {}
-                interrupt = None
+                interrupt = cause = None
                 while change is not None and change.position == row.position:
                     _, name, value = change
                     if name == INTERRUPT:
                         interrupt = value
+                    elif name == TRAP:
+                        cause = value
                     else:
                         writes[name] = values[name], value
                         values[name] = value
                     change = next(changes, None)
-                yield Step(row, writes, interrupt, values["mcause"] if row.trap else None)
+                yield Step(row, writes, interrupt, cause)
     finally:
         log.close()
         machine.stop_capture()

@@ -49,6 +49,7 @@ from typing import get_type_hints
 from vmrec.events import EVENT_KINDS, OUTPUT_KINDS
 
 __all__ = [
+    "FORK_VERSION",
     "FORMAT",
     "FORMAT_VERSION",
     "LAYOUT_HASH",
@@ -60,11 +61,13 @@ __all__ = [
 
 FORMAT = "vmrec"
 #: Version of everything on this page. A trace of a version that was ever released stays readable.
-FORMAT_VERSION = 2
-#: Version of a trace that is no fork: older readers know it.
+FORMAT_VERSION = 3
+#: Version of a trace that is no fork, and of one that is, of a machine of revision 1: older readers know them. Whatever
+#: machines came later made is of the newest version.
 PLAIN_VERSION = 1
+FORK_VERSION = 2
 #: Freezes this page and the records of vmrec.events: `tests/test_layout.py` says what to do when it differs.
-LAYOUT_HASH = "b3926eaea5c7954403cd22a3620ae45a"
+LAYOUT_HASH = "42d73a57286d745307868a6c09bde823"
 
 # --------------------------------------------------------------------------------------------------------- framing
 
@@ -101,7 +104,8 @@ MAX_LINEAGE = 64  # traces of which one is the parent of the next
 # --------------------------------------------------------------------------------------------------------- objects
 # Types: uint 0 … 2**64-1 · int -2**63 … 2**64-1 · bytes · hash (32 bytes) · page (4096 bytes) · text (UTF-8) ·
 # map (text keys; none, bool, int, float, text, bytes, arrays and maps as values) · map:NAME (the keys of MAPS[NAME],
-# and any others) · pages (array of [uint page index, hash]). A type that ends in "?" may also be nil.
+# and any others) · list:NAME (an array of these) · pages (array of [uint page index, hash]). A type that ends in "?"
+# may also be nil.
 
 _WIRE_TYPES = {int: "uint", bytes: "bytes", str: "text"}
 
@@ -147,7 +151,7 @@ MAPS: dict[str, dict[str, str]] = {
         "recorder": "text",
         "created": "text",
     },
-    # From version 2 on a header holds "parent" as well: the trace that this one goes on from.
+    # From version 2 on the header of a fork holds "parent" as well: the trace that this one goes on from.
     "parent": {
         "hash": "hash",  # of the link of `frame`: names the parent's history up to `position`
         "frame": "uint",  # frame of the parent, the last that is needed
@@ -157,6 +161,17 @@ MAPS: dict[str, dict[str, str]] = {
         "included": "uint",  # 1 if this trace holds the parent's events and checkpoints itself, else 0
     },
     "guest": {"name": "text", "elf": "bytes", "hash": "hash"},
+    # From version 3 on a header may hold "boot": the guest is made of images, the "elf" of "guest" is there for its
+    # symbols only (empty if there is none), and the checkpoint at position 0 says what is in RAM at reset.
+    "boot": {
+        "entry": "uint",  # where the kernel begins, 0 if there is none
+        "tree": "uint",  # where the device tree is
+        "rom": "bytes",  # what the boot ROM begins with
+        "images": "list:image",
+        "symbols": "list:symbols",  # more ELF files to take names from
+    },
+    "image": {"kind": "text", "name": "text", "address": "uint", "size": "uint", "hash": "hash"},
+    "symbols": {"name": "text", "elf": "bytes"},
     "digest": {"value": "hash", "registers": "map", "ram": "hash", "outputs": "hash", "devices": "hash"},
     "end": {"reason": "text", "exit_code": "int?", "icount": "uint?"},
     "index": {"digests": "bytes", "checkpoints": "bytes", "pages": "bytes", "end": "uint?"},

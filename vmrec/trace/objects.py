@@ -18,6 +18,7 @@ from vmrec.trace.codec import Malformed, PageList
 from vmrec.trace.digests import blake3_of
 from vmrec.trace.layout import (
     CAPTURES,
+    FORK_VERSION,
     FORMAT,
     FORMAT_VERSION,
     HASH_SIZE,
@@ -113,6 +114,16 @@ def _checker(wire_type: str) -> Callable[[object, str], None]:
     if wire_type.endswith("?"):
         required = _checker(wire_type[:-1])
         return lambda value, what: None if value is None else required(value, what)
+    if wire_type.startswith("list:"):
+        entry = _checker(f"map:{wire_type[5:]}")
+
+        def listed(value: object, what: str) -> None:
+            if type(value) is not list:
+                raise Malformed(f"{what} is not an array")
+            for inner in value:
+                entry(inner, what)
+
+        return listed
     if wire_type.startswith("map:"):
         keys = [(name, _checker(inner)) for name, inner in MAPS[wire_type[4:]].items()]
 
@@ -144,6 +155,7 @@ _CHECKS = {
 
 
 _PARENT = _checker("map:parent")
+_BOOT = _checker("map:boot")
 
 
 def check(obj: Any) -> str:
@@ -197,9 +209,11 @@ def _check_header(header: Mapping[str, Any]) -> None:
     guest = header["guest"]
     if header["capture"] not in CAPTURES:
         raise Malformed(f"header.capture is {header['capture'][:40]!r}, not one of {', '.join(CAPTURES)}")
-    if header["version"] > PLAIN_VERSION:
-        if "parent" not in header:
-            raise Malformed("header lacks parent")
+    if header["version"] == FORK_VERSION and "parent" not in header:
+        raise Malformed("header lacks parent")
+    if header["version"] > FORK_VERSION and "boot" in header:
+        _BOOT(header["boot"], "header.boot")
+    if header["version"] > PLAIN_VERSION and "parent" in header:
         _PARENT(header["parent"], "header.parent")
         if header["parent"]["included"] > 1:
             raise Malformed("header.parent.included is neither 0 nor 1")

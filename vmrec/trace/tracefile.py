@@ -57,7 +57,7 @@ def trace_errors(path: str, offset: int | None) -> Iterator[None]:
 
 def inherits(header: Mapping[str, Any]) -> bool:
     """Whether what comes before a trace's own position is in another trace, its parent."""
-    return header["version"] > PLAIN_VERSION and not header["parent"]["included"]
+    return header["version"] > PLAIN_VERSION and "parent" in header and not header["parent"]["included"]
 
 
 def read_header(source: ByteSource) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from vmrec.errors import TraceError, UsageError
 from vmrec.trace.codec import compress, pack, unpack_stream
 from vmrec.trace.frames import link_bytes, link_hash, seek_table
 from vmrec.trace.layout import (
+    FORK_VERSION,
     FORMAT,
     FORMAT_VERSION,
     FRAME_TARGET,
@@ -237,7 +238,11 @@ class TraceWriter:
         to embed; ValueError for a header that is not as the layout says.
         """
         parent = header.get("parent")
-        header = {**header, "format": FORMAT, "version": PLAIN_VERSION if parent is None else FORMAT_VERSION}
+        version = PLAIN_VERSION if parent is None else FORK_VERSION
+        machine = header.get("machine")
+        if isinstance(machine, Mapping) and machine.get("revision", 1) != 1:
+            version = FORMAT_VERSION
+        header = {**header, "format": FORMAT, "version": version}
         check(["header", header])
         start = 0 if parent is None or parent["included"] else parent["position"]
         size = len(header["guest"]["elf"])

@@ -432,7 +432,7 @@ class Bench:
             steps = [1e3 * seconds for seconds in _repeated(3000, timeline.reverse_step)]
             self._add("K", "p50", [_percentile(steps, 50)], 3, "3000 steps back")
             self._add("K", "p95", [_percentile(steps, 95)], 3)
-            array = Symbols(timeline.guest.data).address("data")
+            array = Symbols(*timeline.guest.elfs).address("data")
             assert array is not None  # it is our guest
             for kind in ("write", "change"):
                 timeline.seek(timeline.last)

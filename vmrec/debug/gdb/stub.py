@@ -172,7 +172,7 @@ class Stub:
             (b"threads", b""): lambda: '<?xml version="1.0"?><threads><thread id="1" name="hart 0"/></threads>',
         }
         if kind == b"exec-file":
-            make: Callable[[], str] | None = lambda: f"/{self._name}"  # noqa: E731
+            make: Callable[[], str] | None = lambda: f"/{self._name}" if self._target.guest.data else ""  # noqa: E731
         else:
             make = contents.get((kind, annex))
         if make is None or operation != b"read":
