@@ -59,7 +59,7 @@ def _look_at(reader: TraceReader, count: bool) -> dict[str, Any]:
         "torn_at": reader.torn_at,
         "format_version": header["version"],
         "guest": {"name": guest["name"], "size": len(guest["elf"]), "hash": guest["hash"]},
-        "boot": _boot(header),
+        **({"boot": _boot(header["boot"])} if "boot" in header else {}),
         "machine": header["machine"],
         "capture": header["capture"],
         "seed": header["seed"],
@@ -98,7 +98,7 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("recording", f"{report['path']}, {size(report['size'])}, {state}"),
         ("guest", f"{guest['name']}, {size(guest['size'])}, blake3 {guest['hash'].hex()[:16]}…"),
-        *(("image", _image(image)) for image in (report["boot"] or {"images": ()})["images"]),
+        *(("image", _image(image)) for image in report.get("boot", {"images": ()})["images"]),
         ("machine", _machine(machine)),
         ("recorded", f"{report['created']} by {report['recorder']}"),
         *_parent(report),
@@ -121,11 +121,8 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _boot(header: dict[str, Any]) -> dict[str, Any] | None:
-    """What the guest is booted from; None if it is a program by itself."""
-    if "boot" not in header:
-        return None
-    boot = header["boot"]
+def _boot(boot: dict[str, Any]) -> dict[str, Any]:
+    """What the guest is booted from."""
     symbols = [{"name": file["name"], "size": len(file["elf"])} for file in boot["symbols"]]
     return {"entry": boot["entry"], "tree": boot["tree"], "images": boot["images"], "symbols": symbols}
 

@@ -101,11 +101,7 @@ class MachineConfig:
     def __post_init__(self) -> None:
         if self.revision == 0:
             object.__setattr__(self, "revision", 2 if self.supervisor else 1)
-        if self.revision not in REVISIONS:
-            raise UsageError(
-                f"machine revision {self.revision} is not known to this vmrec, which has revisions "
-                f"{' and '.join(map(str, REVISIONS))}. A recording needs the revision that made it: upgrade vmrec."
-            )
+        _check_revision(self.revision)
         if self.supervisor != (self.revision == 2):
             raise UsageError(f"a machine of revision {self.revision} cannot be {self.isa}: the recording is damaged")
         if self.sbi and not self.supervisor:
@@ -142,8 +138,18 @@ class MachineConfig:
         Raises UsageError if a key is missing, unknown, or of the wrong type: headers come from files.
         """
         types = {"revision": int, "isa": str, "ram_size": int, "time_rule": str, "rtc_base_ns": int}
-        if values.get("revision") != 1:
-            types |= _SINCE_2
+        if type(revision := values.get("revision")) is int:
+            _check_revision(revision)
+            if revision > 1:
+                types |= _SINCE_2
         if set(values) != set(types) or any(type(values[key]) is not kind for key, kind in types.items()):
             raise UsageError("the machine's description is not one that this vmrec knows; upgrade vmrec")
         return cls(**values)
+
+
+def _check_revision(revision: int) -> None:
+    if revision not in REVISIONS:
+        raise UsageError(
+            f"machine revision {revision} is not known to this vmrec, which has revisions "
+            f"{' and '.join(map(str, REVISIONS))}. A recording needs the revision that made it: upgrade vmrec."
+        )
