@@ -226,3 +226,35 @@ def test_more_new_blocks_than_a_list_of_a_trace_may_hold() -> None:
     assert columns["definitions"] == blocks
     assert sum(1 for _ in RowDecoder(run.machine.config).decode(0, columns)) == blocks
     run.close()
+
+
+def test_blocks_do_not_depend_on_whether_a_page_is_clean() -> None:
+    """A store to the begin of the page behind the executing one, with nothing across that begin, ends no block."""
+    nop = encode("addi")
+    near = [encode("sw", rs1=9, rs2=10, imm=0x100), encode("sw", rs1=9, rs2=11), *[nop] * 6]
+    code = image({0: little(encode("jal", imm=0xFE0)), 0xFE0: assemble(*near), 0x1000: assemble(nop, encode("jal"))})
+    columns = []
+    for clean in (False, True):
+        run = Run(boot(code, x={9: RAM_BASE + 0x1000, 11: nop}))
+        run.machine.start_capture()
+        run.machine.run(2)
+        if clean:
+            assert run.machine.take_changed()
+        run.machine.run(20)
+        found = run.machine.take_captured(close=True)
+        assert found is not None
+        columns.append(found.columns)
+        run.close()
+    assert columns[0] == columns[1]
+
+
+def test_an_instruction_that_stores_into_its_own_second_half() -> None:
+    """The row has the bytes that were executed."""
+    store = encode("sh", rs1=9, rs2=11)
+    code = image({0: little(encode("jal", imm=0xFFE)), 0xFFE: little(store), 0x1002: assemble(encode("jal"))})
+    run = captured(code, "rv64gc", {9: RAM_BASE + 0x1000, 11: 0x1234})
+    run.to(4)
+    run.stop_capture()
+    assert run.rows[1].code == little(store)
+    assert run.machine.read_memory(RAM_BASE + 0x1000, 2) == b"\x34\x12"
+    run.close()

@@ -34,17 +34,18 @@ static uint64_t low_bytes(uint64_t value, uint32_t size)
 }
 
 /*
- * Is any of the RAM range in the page whose code is being executed, or in the two bytes behind it that its last
- * instruction may reach into? Such a store ends the captured block. With virtual addresses those two bytes may be
- * anywhere, and capture.c has a copy of them.
+ * Is any of the RAM range in the page whose code is being executed, or in the `behind` bytes behind it that the storing
+ * instruction itself reaches into? Such a store ends the captured block. (The page behind is none that every store is
+ * looked at in, unless there is an instruction across its begin: an earlier one of the block must not be asked about
+ * it.) With virtual addresses those bytes may be anywhere, and capture.c has a copy of them.
  */
-static int into_executing(const vm_t *vm, const uint64_t place[2], uint32_t size)
+static int into_executing(const vm_t *vm, const uint64_t place[2], uint32_t size, uint64_t behind)
 {
     uint64_t offset = place[0] - RAM_BASE, other = place[1] - RAM_BASE, start = vm->in->executing << PAGE_SHIFT;
     if (vm->in->supervisor)
         return offset >> PAGE_SHIFT == vm->in->executing
                || ((offset & (PAGE_SIZE - 1)) + size > PAGE_SIZE && other >> PAGE_SHIFT == vm->in->executing);
-    return vm->in->executing != NEVER && offset < start + PAGE_SIZE + 2 && offset + size > start;
+    return vm->in->executing != NEVER && offset < start + PAGE_SIZE + behind && offset + size > start;
 }
 
 static decoded_page *rom_page(vm_t *vm, uint64_t pc)

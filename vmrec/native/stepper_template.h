@@ -65,9 +65,11 @@
 #if CAPTURE
 #define ROW(address, value) capture_access(vm, (address), (value), POSITION(), PC())
 #define CLOSE(end_pc, position, trap) capture_close(vm, (end_pc), (position), (trap))
+#define BEHIND() ((PC() & (PAGE_SIZE - 1)) + d->length > PAGE_SIZE ? 2u : 0u)
 #else
 #define ROW(address, value) ((void)0)
 #define CLOSE(end_pc, position, trap) ((void)0)
+#define BEHIND() 0u
 #endif
 
 /* An access that left the fast path, where a watched one never goes; a store is told of before it is done. */
@@ -398,7 +400,7 @@ store_slow: {
     if (result == 0) {
         SEEN(store_address, store_size, store_value, 1);
         ROW(store_address, store_value);
-        if (CAPTURE && into_executing(vm, place, store_size))
+        if (CAPTURE && into_executing(vm, place, store_size, BEHIND()))
             CLOSE(PC() + d->length, POSITION() + 1, 0);
         walk_store(vm, store_address, store_size, place, store_value);
     } else {
@@ -456,7 +458,7 @@ L_SC: {
     ROW(stored ? address : NEVER, stored ? operand : 0);
     if (stored) {
         SEEN(address, size, operand, 1);
-        if (CAPTURE && into_executing(vm, place, size))
+        if (CAPTURE && into_executing(vm, place, size, BEHIND()))
             CLOSE(PC() + d->length, POSITION() + 1, 0);
         door_store(vm, place[0], size, operand);
     }
@@ -493,7 +495,7 @@ L_AMO: {
     ROW(address, raw);
     ROW(address, value);
     if (!device) {
-        if (CAPTURE && into_executing(vm, place, size))
+        if (CAPTURE && into_executing(vm, place, size, BEHIND()))
             CLOSE(PC() + d->length, POSITION() + 1, 0);
         door_store(vm, place[0], size, value);
     }
@@ -641,5 +643,6 @@ finish:
 #undef BRANCH
 #undef ROW
 #undef CLOSE
+#undef BEHIND
 #undef LOAD
 #undef STORE
