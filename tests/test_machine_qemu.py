@@ -9,7 +9,8 @@ import subprocess
 import pytest
 from machines import GUESTS, Run, shipped
 
-from vmrec.machine.machine import Exit
+from vmrec.machine.board import MachineConfig
+from vmrec.machine.machine import Exit, Machine
 
 pytestmark = pytest.mark.qemu
 
@@ -39,8 +40,9 @@ def on_qemu(name: str, *options: str, stdin: bytes = b"") -> tuple[bytes, int]:
     return result.stdout.replace(b"\r\n", b"\n"), result.returncode
 
 
-def on_vmrec(name: str) -> tuple[bytes, int]:
-    run = Run.of(name)
+def on_vmrec(name: str, isa: str | None = None) -> tuple[bytes, int]:
+    elf = shipped(name)
+    run = Run(Machine(MachineConfig(isa=isa or elf.isa, ram_size=1 << 20), elf))
     assert run.to(10**9) is Exit.STOPPED
     result = run.console().replace(b"\r\n", b"\n"), run.machine.exit_code
     run.close()
@@ -83,3 +85,7 @@ def test_floating_point_is_the_same_but_for_what_is_known() -> None:
             assert reason, f"QEMU: {qemu}, vmrec: {vmrec}"
             found.add(reason)
     assert found == {BOXING, UNBOXED, SIGNALLING, FUSED}, "a departure that is gone must go from here too"
+
+
+def test_floating_point_of_revision_2_is_the_same() -> None:
+    assert on_qemu("fp") == on_vmrec("fp", "rv64gcsu")

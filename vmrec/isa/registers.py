@@ -82,6 +82,11 @@ _SUPERVISOR_CSRS = (
     (0x303, "mideleg", "interrupts that supervisor mode takes"),
     (0x306, "mcounteren", "which counters the modes below may read"),
     (0x30A, "menvcfg", "the environment of the modes below"),
+    (0x7A0, "tselect", "zero: there are no triggers"),
+    (0x7A1, "tdata1", "zero"),
+    (0x7A2, "tdata2", "zero"),
+    (0x7A3, "tdata3", "zero"),
+    (0x7A4, "tinfo", "one: no trigger"),
 )
 
 
@@ -137,7 +142,7 @@ CSR_NUMBERS: dict[str, int] = {csr.name: csr.number for csr in CSRS.values()}
 # Known to the manual but absent from every machine here: named in listings only.
 _ABSENT: dict[int, str] = {
     0x34A: "mtinst", 0x34B: "mtval2", 0x747: "mseccfg", 0x757: "mseccfgh",
-    0x7A0: "tselect", 0x7A1: "tdata1", 0x7A2: "tdata2", 0x7A3: "tdata3", 0x7A8: "mcontext",
+    0x7A5: "tcontrol", 0x7A8: "mcontext",
     0x7B0: "dcsr", 0x7B1: "dpc", 0x7B2: "dscratch0", 0x7B3: "dscratch1",
     **{0x3A0 + n: f"pmpcfg{n}" for n in range(4, 16)},
     **{0x3B0 + n: f"pmpaddr{n}" for n in range(16, 64)},

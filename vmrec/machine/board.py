@@ -28,11 +28,20 @@ manual leaves open, revision 2 decides so:
     supervisor mode with mstatus.TW set.
   - The reservation of lr is by virtual address, and every trap and return from one ends it.
 
-Where both revisions depart from the manual, because Unicorn 2.1.4 does and the VMM cannot see it happen:
+  - NaNs that floating point makes are canonical, tininess is seen after rounding, and mstatus.FS
+    is dirty when a floating-point register was written or a flag was raised that was not up.
+  - There are no triggers: tselect and tdata1 read as zero, tinfo as one, and writes change nothing.
+
+Where revision 1 departs from the manual, because Unicorn 2.1.4 does and the VMM cannot see it happen:
 
   - single-precision results are stored with zeros above them instead of ones, and single-precision operands are taken
     without a look at their upper half (NaN boxing); flw does box;
   - fmin and fmax of a number and a signalling NaN give NaN; fmadd and its like of ∞ × 0 + NaN do not raise invalid;
+  - a flag that is raised without a floating-point register being written leaves mstatus.FS as it was.
+
+Revision 2 follows the manual there: the stepper does such instructions itself (native/float.c), and the engine none of
+them. Both revisions depart from it in this, which would cost every compiled atomic operation its speed:
+
   - sc to an address that is not reserved fails whatever its alignment, and a reservation is lost when the value in
     memory has changed, not by a store as such.
 

@@ -30,6 +30,11 @@
 #define CSR_MENVCFG 0x30a
 #define CSR_MENVCFGH 0x31a
 #define CSR_MIP 0x344
+#define CSR_TSELECT 0x7a0
+#define CSR_TDATA1 0x7a1
+#define CSR_TDATA2 0x7a2
+#define CSR_TDATA3 0x7a3
+#define CSR_TINFO 0x7a4
 #define CSR_CYCLE 0xc00
 
 #define SSTATUS_BITS (MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM | MSTATUS_MXR)
@@ -68,6 +73,12 @@ int csr_supervisor_read(vm_t *vm, uint32_t number, uint64_t *value)
     case CSR_MCOUNTEREN: *value = s->mcounteren; return 0;
     case CSR_MENVCFG: *value = s->menvcfg; return 0;
     case CSR_MENVCFGH: *value = s->menvcfg >> 32; return narrow ? 0 : -1;
+    /* There is one trigger, of type 0, which is to say none: those who enumerate find that out (Sdtrig 5.7.1). */
+    case CSR_TSELECT:
+    case CSR_TDATA1:
+    case CSR_TDATA2:
+    case CSR_TDATA3: *value = 0; return 0;
+    case CSR_TINFO: *value = 1; return 0;
     default: return pmp_read(vm, number, value);
     }
 }
@@ -137,6 +148,11 @@ void csr_supervisor_write(vm_t *vm, uint32_t number, uint64_t value)
     case CSR_MCOUNTEREN: s->mcounteren = (uint32_t)value; break;
     case CSR_MENVCFG:
     case CSR_MENVCFGH: write_envcfg(vm, join(vm, s->menvcfg, value, number == CSR_MENVCFGH)); break;
+    case CSR_TSELECT:
+    case CSR_TDATA1:
+    case CSR_TDATA2:
+    case CSR_TDATA3:
+    case CSR_TINFO: break;
     default: pmp_write(vm, number, value); break;
     }
 }

@@ -225,6 +225,8 @@ void decode(const vm_t *vm, uint32_t w, insn_t *insn)
         if (insn->op == OP_SLLIW || insn->op == OP_SRLIW || insn->op == OP_SRAIW)
             insn->imm = (int32_t)rs2;
     }
+    if (vm->in->supervisor && decode_is_float_arithmetic(insn))
+        insn->extra = float_is_own(insn) ? FLOAT_OWN : FLOAT_SHARED;
     if ((insn->rd == 0 && only_writes_rd(insn->op)) || insn->op == OP_FENCE || insn->op == OP_FENCE_I)
         insn->op = OPX_NOP;
 }

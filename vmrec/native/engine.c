@@ -23,8 +23,8 @@
  *  - Registers travel through a saved context whose layout is probed at start. fflags are outside of it and travel
  *    by themselves; they can be read only while mstatus.FS is on.
  *
- * Floating-point arithmetic is the engine's alone. When the stepper meets such an instruction it is copied to a slot
- * of a scratch page that the guest cannot reach, with an ebreak behind it, and run there: same softfloat, one exact
+ * In revision 1 floating-point arithmetic is the engine's alone. When the stepper meets such an instruction it is copied
+ * to a slot of a scratch page that the guest cannot reach, with an ebreak behind it, and run there: same softfloat, one exact
  * step (SCRATCH_BASE in internal.h).
  */
 #include <stdio.h>
@@ -155,7 +155,8 @@ static uint64_t count_instructions(vm_t *vm, uint64_t pc, uint64_t end, int look
         uint32_t word = word_at(vm, pc);
         if (look) {
             decode(vm, word, &insn);
-            if (decode_needs_stepper(&insn) || (!float_on(vm) && decode_uses_float(&insn)))
+            if (decode_needs_stepper(&insn) || (!float_on(vm) && decode_uses_float(&insn))
+                || (vm->in->supervisor && insn.extra == FLOAT_OWN && decode_is_float_arithmetic(&insn)))
                 return BLOCK_STOP;
         }
         pc += (word & 3) == 3 ? 4 : 2;
@@ -450,6 +451,8 @@ static void take_registers(vm_t *vm)
         if (float_on(vm)) {
             uint64_t fflags = 0;
             api.reg_read(in->uc, UC_RISCV_REG_FFLAGS, &fflags);
+            if (in->supervisor && (fflags & 31 & ~h->fflags))
+                h->mstatus |= MSTATUS_FS; /* the engine says so of registers only */
             h->fflags = fflags & 31;
         }
     }

@@ -83,7 +83,7 @@ enum cause {
 typedef struct {
     uint16_t op;
     uint8_t rd, rs1, rs2, length;
-    uint16_t extra; /* CSR number, or rs3 and rm */
+    uint16_t extra; /* CSR number; or of floating-point arithmetic in revision 2, FLOAT_* */
     int32_t imm;
     uint32_t word;
 } insn_t;
@@ -332,6 +332,12 @@ int decode_needs_stepper(const insn_t *insn);
 int decode_is_float_arithmetic(const insn_t *insn);
 int decode_uses_float(const insn_t *insn);
 
+/* float.c: of machine revision 2 */
+#define FLOAT_SHARED 1 /* the engine does it too */
+#define FLOAT_OWN 2    /* the stepper alone */
+int float_is_own(const insn_t *insn); /* an instruction that the engine may not run there */
+int float_execute(vm_t *vm, uint32_t word); /* floating-point arithmetic; 0 done, -1 the instruction is illegal */
+
 /* stepper.c */
 /* Pseudo operations, behind those of isa_table.h: a word outside the profile, the end of a decoded page, a HINT. */
 #define OPX_ILLEGAL (OP_COUNT + 0)
@@ -346,7 +352,7 @@ const char *engine_create(vm_t *vm, void *uc);
 void engine_destroy(vm_t *vm);
 void engine_run(vm_t *vm, uint64_t target);
 int engine_takes(vm_t *vm, uint64_t pc); /* may it run the code there? */
-int engine_float(vm_t *vm, uint32_t word); /* 0 done, -1 the instruction is illegal */
+int engine_float(vm_t *vm, uint32_t word); /* of machine revision 1; 0 done, -1 the instruction is illegal */
 void engine_flush_tlb(vm_t *vm);
 void engine_give_up_page(vm_t *vm, uint64_t page);
 void engine_forget_blocks(vm_t *vm, uint64_t page); /* of a RAM page */

@@ -5,7 +5,7 @@
  * It does what must be looked at closely: instructions that the engine must not run (CSRs, traps, wfi), accesses that
  * the door refused the engine (devices, stores to code, tohost), the way to an exact position inside a block, and all
  * of a run whose rows are captured. It knows RV32 and RV64 with M, A, C, Zicsr and machine mode; floating-point
- * loads and stores too; other floating-point instructions it hands to the engine one by one.
+ * loads and stores too; other floating-point instructions it hands to the engine one by one, and in revision 2 to float.c.
  *
  * Code is decoded once per page into `decoded_page`, an entry per halfword; a store into such a page forgets the
  * entries that it overlaps. There are four copies of the interpreter, made from stepper_template.h: RV32 and RV64,

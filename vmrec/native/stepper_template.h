@@ -566,7 +566,15 @@ L_ILLEGAL:
     TRAP(CAUSE_ILLEGAL, d->word);
 
 L_OTHER: /* floating-point arithmetic */
-    if (!decode_is_float_arithmetic(d) || !(h->mstatus & MSTATUS_FS))
+    if (!(h->mstatus & MSTATUS_FS))
+        goto L_ILLEGAL;
+    if (d->extra) {
+        if (float_execute(vm, d->word))
+            goto L_ILLEGAL;
+        in->reasons += d->extra == FLOAT_OWN;
+        NEXT;
+    }
+    if (!decode_is_float_arithmetic(d))
         goto L_ILLEGAL;
     SYNC();
     if (engine_float(vm, d->word))

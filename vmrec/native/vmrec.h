@@ -18,6 +18,7 @@
  *            door.c     the one door to RAM: page rights, dirty pages, missing pages, code pages
  *            bus.c      physical addresses outside RAM: boot ROM and devices (vmrec/devices/)
  *            walk.c     virtual addresses: page tables, and what physical memory protection allows
+ *            float.c    floating point by the manual, where the engine departs from it
  *            csr.c      control and status registers · trap.c traps and interrupts
  *            sbi.c      calls of a supervisor that runs without firmware
  *            capture.c  rows of full capture: blocks and accesses, written or checked
