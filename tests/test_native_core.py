@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Small pieces of the native core against what they must agree with: msgpack, columns, and the instruction table."""
+"""Small pieces of the native core against what they must agree with: msgpack, columns, the table, its own sources."""
 
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -12,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import FIXED, words_of
 
+from vmrec import native
+from vmrec.errors import SetupError
 from vmrec.isa.instructions import INSTRUCTIONS
 from vmrec.isa.profiles import PROFILES, matches, profile
 from vmrec.machine.cpu import open_core, profile_bits
+from vmrec.native.sources import sources_hash
 
 LIB, FFI = open_core()
 
@@ -175,3 +179,27 @@ def test_the_decoder_agrees_with_the_table(isa: str) -> None:
         if NAMES.get(op) != (row.name if row else None):
             found.append((hex(word), NAMES.get(op), row))
     assert found == []
+
+
+def test_an_extension_of_other_sources_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout that was pulled, and not installed again."""
+    assert native.core.__wrapped__() == native.core()
+    monkeypatch.setattr(native, "sources_hash", lambda _: "0" * 32)
+    with pytest.raises(SetupError, match=r"pip install -e \."):
+        native.core.__wrapped__()
+
+
+def test_the_hash_of_the_sources_names_all_of_them(tmp_path: Path) -> None:
+    package = Path(native.__file__).parents[1]
+    assert sources_hash(tmp_path) is None  # an installed wheel
+    for folder, files in (("native", ("*.c", "*.h")), ("devices", ("*.c", "*.h")), ("isa", ("instructions.py",))):
+        (tmp_path / folder).mkdir()
+        for path in (found for pattern in files for found in (package / folder).glob(pattern)):
+            (tmp_path / folder / path.name).write_bytes(path.read_bytes())
+    whole = sources_hash(tmp_path)
+    assert whole == sources_hash(package)
+    for name in ("native/walk.c", "devices/device.h", "isa/instructions.py"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content + b"\n")
+        assert sources_hash(tmp_path) != whole
+        (tmp_path / name).write_bytes(content)

@@ -42,6 +42,7 @@ NATIVE = Path("vmrec", "native")
 DEVICES = Path("vmrec", "devices")
 HEADER = NATIVE / "vmrec.h"
 TABLE = Path("vmrec", "isa", "instructions.py")
+SOURCES = NATIVE / "sources.py"
 MODULE = "vmrec.native._vmrec"
 
 PREREQUISITES = "sudo apt install git gcc python3-dev python3-venv"
@@ -161,8 +162,8 @@ def write_if_changed(path: Path, text: str) -> None:
         path.write_text(text, "utf-8")
 
 
-def generate(root: Path, work: Path) -> Path:
-    """Writes isa_table.h and the glue between Python and C into `work`; returns the path of the glue."""
+def generate(root: Path, work: Path) -> tuple[Path, Path]:
+    """Writes isa_table.h, the glue between Python and C, and what names the sources into `work`; returns the latter."""
     from cffi import FFI
 
     table = runpy.run_path(str(root / TABLE), run_name="vmrec_isa_instructions")
@@ -173,7 +174,10 @@ def generate(root: Path, work: Path) -> Path:
     glue = work / "_vmrec.c"
     with contextlib.redirect_stdout(io.StringIO()):  # it announces every file
         ffi.emit_c_code(str(glue))
-    return glue
+    names = work / "sources.c"
+    found = runpy.run_path(str(root / SOURCES), run_name="vmrec_native_sources")["sources_hash"](root / "vmrec")
+    write_if_changed(names, f'#include "vmrec.h"\n\nconst char *vm_sources(void)\n{{\n    return "{found}";\n}}\n')
+    return glue, names
 
 
 # -------------------------------------------------------------------------------------------------- compiling
@@ -200,15 +204,15 @@ def build(root: Path, work: Path, output: Path) -> None:
     flags = [*compiler, *OPTIMISATION, *(f"-I{place}" for place in includes)]
     strict = ["-Werror"] if os.environ.get("VMREC_WERROR") == "1" else []
     work.mkdir(parents=True, exist_ok=True)
-    glue = generate(root, work)
+    generated = generate(root, work)
 
     headers = [*(root / NATIVE).glob("*.h"), *(root / DEVICES).glob("*.h"), work / "isa_table.h"]
     stamp = hashlib.blake2b(repr((flags, strict)).encode(), digest_size=6).hexdigest()
     commands: dict[Path, list[str | os.PathLike[str]]] = {}
     objects: list[Path] = []
-    for source in [glue, *sorted((root / NATIVE).glob("*.c")), *sorted((root / DEVICES).glob("*.c"))]:
+    for source in [*generated, *sorted((root / NATIVE).glob("*.c")), *sorted((root / DEVICES).glob("*.c"))]:
         target = work / f"{source.parent.name.lstrip('.')}-{source.stem}-{stamp}.o"
-        warnings = [] if source == glue else [*WARNINGS, *strict]
+        warnings = [] if source in generated else [*WARNINGS, *strict]
         objects.append(target)
         if not target.is_file() or target.stat().st_mtime <= newest([source, *headers]):
             commands[target] = [*flags, *warnings, "-c", source, "-o", target]

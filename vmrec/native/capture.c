@@ -271,16 +271,52 @@ static void diverge_in_block(vm_t *vm, const block_def *want, const uint8_t *wan
         diverge(vm, 1, position, have->pc + at, want->pc + want->length, have->pc + have->length);
 }
 
-static void check_block(vm_t *vm, const block_def *have, const uint8_t *code)
+/* `def` without its first instructions: `steps` of them, `length` bytes. */
+static block_def rest_of(const block_def *def, uint32_t steps, uint32_t length)
+{
+    return (block_def){.pc = def->pc + length, .steps = def->steps - steps, .length = def->length - length,
+                       .trap = def->trap, .code = def->code + length};
+}
+
+/*
+ * Rows are compared, not where blocks end: one that ends in the middle of another goes on in the next. (Early
+ * recordings have blocks that also end at the first store to the page behind.)
+ */
+static void check_block(vm_t *vm, const block_def *block, const uint8_t *code)
 {
     capture_t *c = &vm->in->capture;
-    if (c->next_block >= c->want_blocks) {
-        diverge(vm, 5, c->open_position, have->pc, 0, have->steps);
+    if (LIKELY(!c->want_steps && c->next_block < c->want_blocks
+               && same_block(c, &c->defs[c->want_ids[c->next_block]], block, code))) {
+        c->next_block++;
         return;
     }
-    const block_def *want = &c->defs[c->want_ids[c->next_block++]];
-    if (!same_block(c, want, have, code))
-        diverge_in_block(vm, want, c->code.data + want->code, have, code);
+    block_def have = *block;
+    while (have.steps) {
+        if (c->next_block >= c->want_blocks) {
+            diverge(vm, 5, c->open_position, have.pc, 0, have.steps);
+            return;
+        }
+        const block_def *whole = &c->defs[c->want_ids[c->next_block]];
+        block_def want = rest_of(whole, c->want_steps, c->want_length);
+        const uint8_t *want_code = c->code.data + want.code;
+        uint32_t steps = want.steps < have.steps ? want.steps : have.steps;
+        uint32_t length = want.length < have.length ? want.length : have.length;
+        if (want.pc != have.pc || memcmp(want_code, code, length)
+            || (want.steps == have.steps ? want.length != have.length || want.trap != have.trap
+                                         : (want.steps < have.steps ? want.trap : have.trap))) {
+            diverge_in_block(vm, &want, want_code, &have, code);
+            return;
+        }
+        have = rest_of(&have, steps, length);
+        code += length;
+        c->open_position += steps;
+        c->want_steps += steps;
+        c->want_length += length;
+        if (c->want_steps == whole->steps) {
+            c->next_block++;
+            c->want_steps = c->want_length = 0;
+        }
+    }
 }
 
 static void check_access(vm_t *vm, uint64_t address, uint64_t value, uint64_t position, uint64_t pc)
@@ -513,6 +549,7 @@ int vm_check_begin(vm_t *vm, const uint32_t *ids, size_t blocks, const uint64_t 
     c->want_blocks = blocks;
     c->want_accesses = accesses;
     c->next_block = c->next_access = 0;
+    c->want_steps = c->want_length = 0;
     c->on = c->check = 1;
     c->diverged = c->open = 0;
     return 0;

@@ -158,6 +158,7 @@ typedef struct capture {
     const uint32_t *want_ids;
     const uint64_t *want_addresses, *want_values;
     size_t want_blocks, want_accesses, next_block, next_access;
+    uint32_t want_steps, want_length; /* done of the next block, if the executed one ended before it did */
     check_result result;
     int diverged;
 } capture_t;

@@ -201,6 +201,9 @@ typedef struct {
     void *exit_check_32, *exit_check_64;
 } engine_api;
 
+/* The hash of the sources that this was built from: see sources.py. */
+const char *vm_sources(void);
+
 void vm_set_api(const engine_api *api);
 
 /* `uc` is an open engine that belongs to the caller and outlives the machine. NULL (and *error set) on failure. */
