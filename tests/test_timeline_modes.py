@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import plain_timeline
 import pytest
+from forging import changed, forge
 from machines import assemble, csr, encode
 from recordings import CREATED
 from test_guest_loading import Load, make_elf
@@ -18,6 +20,8 @@ from vmrec.machine.machine import Machine
 from vmrec.record.recorder import TraceSink, make_header
 from vmrec.record.session import LiveRun, World
 from vmrec.record.sources import SeededEntropy
+from vmrec.replay.explain import explain, render
+from vmrec.replay.player import Player
 from vmrec.replay.points import PrivilegeChange, Traps
 from vmrec.replay.timeline import Timeline
 from vmrec.trace.reader import TraceReader
@@ -141,3 +145,29 @@ def test_memory_is_what_the_mode_sees(path: Path) -> None:
             user.mem.read(0xC000_0000, 4)
         with pytest.raises(vmrec.UsageError):
             user.phys.read(USER, 4)
+
+
+def test_a_wrong_digest_names_supervisor_registers_and_who_wrote_them(path: Path) -> None:
+    wrong = {"sepc": 0x1234, "pmpaddr": [5, *[0] * 15], "pmpcfg": bytes(16), "pc": 0}
+
+    def edit(obj: list[Any]) -> list[Any]:
+        return [*obj[:2], {**obj[2], "value": bytes(32), "registers": {**obj[2]["registers"], **wrong}}]
+
+    with TraceReader(path) as trace:
+        last = len(list(trace.digests)) - 1
+    forged = forge(path, path.with_name("forged.vmrec"), changed("digest", last, edit))
+    with TraceReader(forged) as trace:
+        with Player(trace) as player:
+            found = player.run()
+        assert found is not None
+        found = explain(trace, found)
+    assert {name: expected for name, (expected, _) in found.registers.items()} == {
+        "sepc": 0x1234, "pmpaddr0": 5, "pmpcfg0": 0, "pc": 0
+    }  # fmt: skip
+    assert found.registers["pmpcfg0"][1] == 0x1F
+    writers = {writer.what: writer.text for writer in found.writers}
+    assert set(writers) == {"sepc", "pmpaddr0", "pmpcfg0"}
+    assert writers["pmpcfg0"] == "csrw pmpcfg0, t0"
+    assert writers["sepc"] == "csrw sepc, t0"
+    text = render(found)
+    assert "pmpaddr0: expected 0x5" in text

@@ -118,7 +118,7 @@ def _last_write(target: Target, words: Sequence[str]) -> str:
     if not 1 <= size <= 1 << 32:
         raise UsageError(f"{size} bytes cannot be watched; give 1 to 2**32")
     origin = target.position
-    stop = target.resume([Watch(address, size)], backwards=True)
+    stop = target.resume([Watch(address, size, space=target.state.space_of(address))], backwards=True)
     if stop.reason != "hit":
         if target.position != origin:
             target.back()
@@ -128,6 +128,23 @@ def _last_write(target: Target, words: Sequence[str]) -> str:
     old = "" if before is None else f"{int.from_bytes(before, 'little'):#x} → "
     what = f"about to write {access.size} bytes at {access.address:#x}: {old}{access.value:#x}"
     return f"{_when(target, ())}\n{what}"
+
+
+def _space(target: Target, words: Sequence[str]) -> str:
+    if words and words[0] not in ("here", "any"):
+        raise UsageError("usage: space [here|any]")
+    if words:
+        target.watch_here(any_space=words[0] == "any")
+    here = f"satp {target.state.space:#x}" if target.state.space else "none: nothing is translated here"
+    lines = [f"address space {here}"]
+    for address, space in target.watched_spaces.items():
+        lines.append(f"{address:#x} is watched in {'any address space' if space is None else f'satp {space:#x}'}")
+    return "\n".join(lines)
+
+
+def _physical(target: Target, words: Sequence[str]) -> str:
+    address = target.symbols.resolve(words[0])
+    return f"{address:#x} is at physical {target.state.physical(address):#x}"
 
 
 def _events(target: Target, words: Sequence[str]) -> str:
@@ -205,6 +222,8 @@ COMMANDS: dict[str, Command] = {
         Command("restart", "[N]", "go to marked place N, or to the begin", _restart, _MAYBE, moves=True),
         Command("delete-checkpoint", "N", "forget marked place N", _delete, _ONE),
         Command("last-write", "WHERE [SIZE]", "go back to the last write there", _last_write, _TWO, moves=True),
+        Command("space", "[here|any]", "address spaces: which is here, and which one watches mean", _space, _MAYBE),
+        Command("physical", "WHERE", "where an address leads here", _physical, _ONE),
         Command("events", "[N]", "what came in from outside around here", _events, _MAYBE),
         Command("console", "", "what the guest has printed so far", _console, _NONE),
         Command("info mem", "", "where memory is, as QEMU shows it", _memory, _NONE),

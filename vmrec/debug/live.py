@@ -164,7 +164,7 @@ class LiveTarget(Target):
                 point.condition is None or point.condition(state)
                 for hit in hits
                 for point in points
-                if isinstance(point, Break) and point.address == hit.pc
+                if isinstance(point, Break) and point.address == hit.pc and point.space in (None, hit.space)
             )
         finally:
             self._asked = None

@@ -17,7 +17,6 @@ from vmrec.debug.places import Places
 from vmrec.errors import UsageError
 from vmrec.guest.elf import Guest
 from vmrec.guest.symbols import Symbols
-from vmrec.isa.privileged import MACHINE
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, ROM_BASE, ROM_SIZE
 from vmrec.replay.points import Point, State, Stop
 from vmrec.replay.timeline import Timeline
@@ -65,6 +64,8 @@ class Target:
         self._forward: list[int] = []
         self._marks: dict[int, int] = {}
         self._next_mark = 1
+        self._watched: dict[int, int | None] = {}
+        self._any_space = False
 
     @property
     def timeline(self) -> Timeline:
@@ -187,7 +188,28 @@ class Target:
     @property
     def translating(self) -> bool:
         """Whether addresses are virtual here."""
-        return self.state.privilege != MACHINE and self.state.csrs.get("satp", 0) != 0
+        return self.state.space != 0
+
+    def watch_space(self, address: int) -> int | None:
+        """The address space that a watch of `address` means: of where it was set first (`State.space_of`).
+
+        Debuggers take their watches out whenever the guest stops, and put them in again to go on, elsewhere maybe.
+        """
+        if self._any_space:
+            return None
+        if address not in self._watched:
+            self._watched[address] = self.state.space_of(address)
+        return self._watched[address]
+
+    @property
+    def watched_spaces(self) -> Mapping[int, int | None]:
+        """Address → space of the watches so far; None means any."""
+        return MappingProxyType({address: self.watch_space(address) for address in self._watched})
+
+    def watch_here(self, *, any_space: bool = False) -> None:
+        """Watches mean the address space here from now on, those that were set before too; or any."""
+        self._watched = {address: self.state.space_of(address) for address in self._watched}
+        self._any_space = any_space
 
     def _read_translated(self, address: int, size: int) -> bytes:
         found = b""

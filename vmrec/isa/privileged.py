@@ -23,7 +23,7 @@ Read = Callable[[int, int], int | None]
 USER, SUPERVISOR, MACHINE = 0, 1, 3
 SIE, MIE, SPIE, MPIE, SPP, MPP = 1 << 1, 1 << 3, 1 << 5, 1 << 7, 1 << 8, 3 << 11
 MPRV, SUM, MXR = 1 << 17, 1 << 18, 1 << 19
-VALID, READABLE, WRITABLE, EXECUTABLE, FOR_USER, ACCESSED, DIRTY = 1, 2, 4, 8, 16, 64, 128
+VALID, READABLE, WRITABLE, EXECUTABLE, FOR_USER, GLOBAL, ACCESSED, DIRTY = 1, 2, 4, 8, 16, 32, 64, 128
 PAGE = 4096
 
 
@@ -54,10 +54,14 @@ class Hart:
 
 @dataclass(frozen=True)
 class Reached:
-    """An access that goes to `physical`; `entry` is the address and new value of a page-table entry to be stored."""
+    """An access that goes to `physical`; `entry` is the address and new value of a page-table entry to be stored.
+
+    `leaf`: the page-table entry that says so, 0 if nothing was translated.
+    """
 
     physical: int
     entry: tuple[int, int] | None = None
+    leaf: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,11 @@ def reading_hart(xlen: int, satp: int) -> Hart:
     return Hart(
         xlen, mode=SUPERVISOR, mstatus=SUM | MXR, satp=satp, pmpcfg=(0x1F, *[0] * 15), pmpaddr=(everything, *[0] * 15)
     )
+
+
+def space_of(xlen: int, mode: int, satp: int) -> int:
+    """The address space that fetches are translated in: `satp`, or 0 if nothing is translated."""
+    return satp if mode != MACHINE and _shape(reading_hart(xlen, satp)) is not None else 0
 
 
 def _page_fault(access: Access) -> Fault:
@@ -157,10 +166,10 @@ def _leaf(hart: Hart, address: int, access: Access, mode: int, entry: int, at: i
         return _access_fault(access)
     wanted = entry | ACCESSED | (DIRTY if access == "store" else 0)
     if wanted == entry:
-        return Reached(physical)
+        return Reached(physical, leaf=entry)
     if protected(hart, at, SUPERVISOR, "store"):
         return _access_fault(access)
-    return Reached(physical, (at, wanted))
+    return Reached(physical, (at, wanted), leaf=entry)
 
 
 def trap(hart: Hart, cause: int, value: int) -> Hart:

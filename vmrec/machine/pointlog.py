@@ -34,20 +34,24 @@ class PointKind(IntFlag):
     DEVICE = 64  #: only of a hit: the access was not to RAM
     PRIVILEGE = 128  #: a trap or return that changes the privilege mode: `before` and `value` are the modes
     ENTRY = 256  #: only of a hit: the entry into an interrupt changed it, before the step
+    PHYSICAL = 512  #: only of a range: its addresses are physical
 
 
 class WatchRange(NamedTuple):
-    """`size` bytes (1 to 2**32) from `address` on."""
+    """`size` bytes (1 to 2**32) from `address` on; `space`: only accesses that this satp translates, 0 for any."""
 
     address: int
     size: int
     kinds: PointKind
+    space: int = 0
 
 
 class RawHit(NamedTuple):
     """Step `position` (an interrupt: the step that it comes before) and what it did.
 
-    `value`: of an access, zero-extended; of traps what mcause says. `before`: what the store replaces.
+    `value`: of an access, zero-extended; of traps what mcause says. `before`: what the store replaces. `space`: the
+    satp that translates the access or the fetch of the instruction, 0 if none does. `physical`: where the first byte of
+    an access is, `beyond` where it goes on if it goes on in the next page.
     """
 
     position: int
@@ -57,6 +61,9 @@ class RawHit(NamedTuple):
     size: int
     value: int
     before: int
+    space: int
+    physical: int
+    beyond: int
 
 
 class PointLog:
@@ -125,7 +132,7 @@ class PointLog:
         kept = min(count, room) if self._log.keep_last else count
         found = [
             RawHit(position, PointKind(kind), *rest)
-            for position, kind, *rest in struct.iter_unpack("=7Q", self._ffi.buffer(self._hits, kept * size))
+            for position, kind, *rest in struct.iter_unpack("=10Q", self._ffi.buffer(self._hits, kept * size))
         ]
         self._log.count = 0
         if self._log.keep_last and count > room:

@@ -5,13 +5,16 @@
     fingerprint     a few hundred bytes that say whether two machines have executed the same steps, at full speed
 
 Neither is seen by the guest. The names of registers are the ABI names, and those of the native core's hart record for
-all that is neither x nor f.
+all that is neither x nor f; then, on a hart with supervisor mode, those of its supervisor record: pmpaddr0 to 15, and
+pmpcfg0 and pmpcfg2 of eight entries each.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import struct
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from vmrec.events import UINT64_MAX
@@ -19,7 +22,8 @@ from vmrec.isa.registers import ABI_NAMES, FLOAT_ABI_NAMES
 from vmrec.machine.machine import Machine
 
 __all__ = [
-    "INTERRUPT", "TRAP", "RegisterChange", "RegisterLog", "fingerprint", "forget_inflow", "register_names", "registers",
+    "INTERRUPT", "TRAP", "RegisterChange", "RegisterLog", "fingerprint", "flat_registers", "forget_inflow",
+    "register_names", "registers",
 ]  # fmt: skip
 
 #: The name of a change that is no register but the entry into an interrupt.
@@ -43,6 +47,11 @@ class RegisterChange(NamedTuple):
     value: int
 
 
+#: The same of the supervisor record; what comes behind is a device's.
+_ARRAYS = {"pmpaddr": tuple(f"pmpaddr{number}" for number in range(16)), "pmpcfg": ("pmpcfg0", "pmpcfg2")}
+_DEVICE = "plic_enable"
+
+
 @functools.cache
 def _names(ffi: Any) -> tuple[str, ...]:
     """The words of the hart record, in its order."""
@@ -52,9 +61,21 @@ def _names(ffi: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+@functools.cache
+def _supervisor_names(ffi: Any) -> tuple[str, ...]:
+    """The words of the supervisor record up to the device's."""
+    names: list[str] = []
+    for field, _ in ffi.typeof("supervisor_state").fields:
+        if field == _DEVICE:
+            break
+        names.extend(_ARRAYS.get(field, (field,)))
+    return tuple(names)
+
+
 def register_names(machine: Machine) -> tuple[str, ...]:
     """The names of all registers, in a fixed order."""
-    return _names(machine.native[2])
+    ffi = machine.native[2]
+    return _names(ffi) + (_supervisor_names(ffi) if machine.config.supervisor else ())
 
 
 def _hart(machine: Machine) -> bytes:
@@ -62,10 +83,30 @@ def _hart(machine: Machine) -> bytes:
     return bytes(ffi.buffer(ffi.addressof(vm, "hart")))
 
 
+def _supervisor(machine: Machine) -> bytes:
+    _, vm, ffi = machine.native
+    return bytes(ffi.buffer(ffi.addressof(vm, "supervisor"))) if machine.config.supervisor else b""
+
+
 def registers(machine: Machine) -> dict[str, int]:
     """The value of every register, pc included."""
     names = register_names(machine)
-    return dict(zip(names, struct.unpack(f"={len(names)}Q", _hart(machine)), strict=True))
+    return dict(zip(names, struct.unpack_from(f"={len(names)}Q", _hart(machine) + _supervisor(machine)), strict=True))
+
+
+def flat_registers(digested: Mapping[str, Any]) -> dict[str, Any]:
+    """The registers of a digest by these names. A digest from a file may hold anything: that stays as it is."""
+    found: dict[str, Any] = {}
+    for field, value in digested.items():
+        names = (_FILES | _ARRAYS).get(field, ())
+        if field == "pmpcfg" and isinstance(value, bytes | list) and len(value) == 16:
+            with contextlib.suppress(TypeError, ValueError):
+                value = [int.from_bytes(bytes(value[first : first + 8]), "little") for first in (0, 8)]
+        if isinstance(value, list) and len(value) == len(names):
+            found.update(zip(names, value, strict=True))
+        else:
+            found[field] = value
+    return found
 
 
 class RegisterLog:
@@ -78,9 +119,11 @@ class RegisterLog:
     def __init__(self, machine: Machine, room: int | None = None) -> None:
         self._machine = machine
         _, vm, self._ffi = machine.native
-        self._names = (*register_names(machine), INTERRUPT, TRAP)
+        self._names = (*_names(self._ffi), *_supervisor_names(self._ffi), INTERRUPT, TRAP)
         self._last = self._ffi.new("uint64_t[]", [UINT64_MAX] * (len(self._names) - 2))
-        self._log = self._ffi.new("register_log *", {"seen": vm.hart, "last": self._last})
+        self._log = self._ffi.new(
+            "register_log *", {"seen": vm.hart, "supervisor": vm.supervisor, "last": self._last}
+        )
         if room is not None:
             self._changes = self._ffi.new("register_change[]", room)
             self._log.changes, self._log.room = self._changes, room
@@ -117,5 +160,4 @@ def fingerprint(machine: Machine) -> bytes:
     """
     hart, ffi = _hart(machine), machine.native[2]
     mip = ffi.offsetof("hart_state", "mip")
-    supervisor = bytes(ffi.buffer(ffi.addressof(machine.native[1], "supervisor"))) if machine.config.supervisor else b""
-    return hart[:mip] + hart[mip + 8 :] + supervisor + int(machine.native[1].inflow).to_bytes(8, "little")
+    return hart[:mip] + hart[mip + 8 :] + _supervisor(machine) + int(machine.native[1].inflow).to_bytes(8, "little")

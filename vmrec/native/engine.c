@@ -326,6 +326,8 @@ static bool on_fill(uc_engine *uc, uint64_t address, uc_mem_type type, uc_tlb_en
     if (physical - RAM_BASE >= vm->ram_size)
         return false;
     uint16_t flags = in->page_flags[page];
+    if (UNLIKELY(in->points.range_count))
+        flags |= points_page(vm, address);
     if ((flags & PAGE_MISSING) && !in->dropping) /* to drop translations, the engine asks for their page's address */
         return false;
     if (type == UC_MEM_FETCH) {

@@ -289,6 +289,7 @@ int walk_look(vm_t *vm, uint64_t address, enum access access, uint64_t *physical
 int walk_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value, uint64_t *cause, uint64_t *tval);
 int walk_store_ready(vm_t *vm, uint64_t address, uint32_t size, uint64_t place[2], uint64_t *cause, uint64_t *tval);
 void walk_store(vm_t *vm, uint64_t address, uint32_t size, const uint64_t place[2], uint64_t value);
+uint64_t walk_space(const vm_t *vm, enum access access); /* the satp that translates such accesses now; 0: none */
 void walk_forget(vm_t *vm);       /* a page table may have changed */
 void walk_view_changed(vm_t *vm); /* mode, satp, mstatus or physical memory protection changed */
 
@@ -384,6 +385,7 @@ int points_inside(const vm_t *vm, uint64_t pc, uint64_t end);            /* is t
 int points_near(const vm_t *vm, uint64_t pc); /* may `pc`, or another address of the same code, be one? */
 int points_instruction(vm_t *vm, uint64_t pc, uint64_t position);        /* 1: leave before it */
 void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint64_t value, int write); /* before it */
+uint16_t points_page(const vm_t *vm, uint64_t address); /* PAGE_WATCHED, PAGE_READ_WATCHED for a virtual page */
 void points_trap(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t cause);
 void points_privilege(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t before); /* when it has changed */
 void points_destroy(vm_t *vm);

@@ -143,8 +143,7 @@ static void execute(vm_t *vm, uint64_t until, int mode)
     uint64_t limit = least(until, in->deadline);
     limit = least(limit, vm->time.position + BLOCK_STOP / 2); /* nearer than any block that is not the engine's */
     in->recheck = 0;
-    int watching = !in->identity && in->points.range_count;
-    if (in->capture.on || mode == VM_MODE_STEPPER || watching) {
+    if (in->capture.on || mode == VM_MODE_STEPPER) {
         stepper_run(vm, least(limit, vm->time.position + STEPPER_CHUNK), 0);
         return;
     }

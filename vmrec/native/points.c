@@ -8,8 +8,10 @@
  *                   engine, and the stepper asks here whenever it leaves its fast path
  *     trap, change of the privilege mode: trap.c tells
  *
- * Addresses are the guest's, virtual ones where it has such. The flags of pages are about physical addresses and do not
- * help there: while accesses are translated and ranges are set, the stepper runs (loop.c).
+ * Addresses are the guest's, virtual ones where it has such. A range of them may be meant in one address space alone: an
+ * address space is a value of satp, and what is not translated is in none. Or a range is of physical addresses, and
+ * sees what reaches these bytes by whatever address. The flags of pages serve physical addresses, and all others while
+ * nothing is translated; for virtual ones the engine's fill callback asks points_page() in their place.
  *
  * Hits go into a log of the caller. Either it keeps the last `room` hits and the run goes on, or the run returns
  * POINT when there are `room` of them: before the instruction of a point, after the step of an access or trap, right
@@ -88,7 +90,8 @@ int points_instruction(vm_t *vm, uint64_t pc, uint64_t position)
     if (!log || position < log->from)
         return 0;
     log->from = position + 1; /* the step may have to be tried again: it waits for a page, or for entropy */
-    return add(vm, &(point_hit){.position = position, .kind = POINT_BREAK, .pc = pc});
+    return add(vm, &(point_hit){.position = position, .kind = POINT_BREAK, .pc = pc,
+                                .space = walk_space(vm, ACCESS_FETCH)});
 }
 
 void points_trap(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t cause)
@@ -110,59 +113,119 @@ void points_privilege(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, u
                          .before = before});
 }
 
-static int changed(const watch_range *range, uint64_t address, uint32_t size, uint64_t before, uint64_t value)
+/* An access, and where in physical memory it goes: `first` bytes from place[0] on, the rest from place[1] on. */
+typedef struct {
+    uint64_t address, place[2], space, before, value;
+    uint32_t size, first;
+    int write, device;
+} seen_t;
+
+static int in_ram(const vm_t *vm, uint64_t place, uint32_t size)
 {
-    for (uint32_t i = 0; i < size; i++)
-        if (address + i - range->address < range->size && ((before ^ value) >> (8 * i) & 0xff))
+    return place - RAM_BASE < vm->ram_size && size <= vm->ram_size - (place - RAM_BASE);
+}
+
+static void look(vm_t *vm, seen_t *seen)
+{
+    enum access access = seen->write ? ACCESS_STORE : ACCESS_LOAD;
+    uint32_t room = PAGE_SIZE - (uint32_t)(seen->address & (PAGE_SIZE - 1));
+    seen->first = seen->size < room ? seen->size : room;
+    seen->place[0] = seen->address;
+    seen->place[1] = seen->address + room;
+    if (!vm->in->identity) {
+        seen->space = walk_space(vm, access);
+        if (vm_translate(vm, seen->address, access, -1, &seen->place[0]))
+            seen->device = 1;
+        seen->place[1] = seen->place[0] + room;
+        if (seen->first < seen->size && vm_translate(vm, seen->address + room, access, -1, &seen->place[1]))
+            seen->device = 1;
+    }
+    uint32_t rest = seen->size - seen->first;
+    seen->device |= !in_ram(vm, seen->place[0], seen->first) || (rest && !in_ram(vm, seen->place[1], rest));
+    if (!seen->write || seen->device)
+        return;
+    memcpy(&seen->before, vm->in->ram + (seen->place[0] - RAM_BASE), seen->first);
+    if (rest)
+        memcpy((uint8_t *)&seen->before + seen->first, vm->in->ram + (seen->place[1] - RAM_BASE), rest);
+}
+
+/* The address of byte `i` of an access, as a range has addresses. */
+static uint64_t byte_at(const watch_range *range, const seen_t *seen, uint32_t i)
+{
+    if (!(range->kinds & POINT_PHYSICAL))
+        return seen->address + i;
+    return i < seen->first ? seen->place[0] + i : seen->place[1] + (i - seen->first);
+}
+
+static int near(const watch_range *range, const seen_t *seen)
+{
+    uint64_t first = range->address >> PAGE_SHIFT, pages = ((range->address + range->size - 1) >> PAGE_SHIFT) - first;
+    return (byte_at(range, seen, 0) >> PAGE_SHIFT) - first <= pages
+           || (byte_at(range, seen, seen->size - 1) >> PAGE_SHIFT) - first <= pages;
+}
+
+/* Is a byte of the access in the range? `differs`: one that the store changes. */
+static int inside(const watch_range *range, const seen_t *seen, int differs)
+{
+    for (uint32_t i = 0; i < seen->size; i++)
+        if (byte_at(range, seen, i) - range->address < range->size
+            && (!differs || ((seen->before ^ seen->value) >> (8 * i) & 0xff)))
             return 1;
     return 0;
 }
 
-/* What a range of virtual addresses holds, in `before`. 1: not RAM. */
-static int before_translated(vm_t *vm, uint64_t address, uint32_t size, int write, uint64_t *before)
+static int wants(const watch_range *range, const seen_t *seen)
 {
-    *before = 0;
-    for (uint32_t i = 0; i < size; i++) {
-        uint64_t physical;
-        if (vm_translate(vm, address + i, write ? ACCESS_STORE : ACCESS_LOAD, -1, &physical)
-            || physical - RAM_BASE >= vm->ram_size)
-            return 1;
-        if (write)
-            *before |= (uint64_t)vm->in->ram[physical - RAM_BASE] << (8 * i);
-    }
-    return 0;
+    if (!seen->write)
+        return (range->kinds & POINT_READ) && inside(range, seen, 0);
+    return (range->kinds & POINT_WRITE) ? inside(range, seen, 0)
+                                        : (range->kinds & POINT_CHANGE) && inside(range, seen, !seen->device);
 }
 
 void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint64_t value, int write)
 {
     points_t *points = &vm->in->points;
-    uint64_t offset = address - RAM_BASE, before = 0;
-    int wanted = 0, device = offset >= vm->ram_size || size > vm->ram_size - offset;
-    if (write && !device)
-        memcpy(&before, vm->in->ram + offset, size);
-    if (!vm->in->identity)
-        device = before_translated(vm, address, size, write, &before);
+    seen_t seen = {.address = address, .size = size, .value = value, .write = write};
+    int wanted = 0;
+    look(vm, &seen);
     for (size_t i = 0; i < points->range_count; i++) {
         const watch_range *range = &points->ranges[i];
-        uint64_t first = range->address >> PAGE_SHIFT, last = (range->address + range->size - 1) >> PAGE_SHIFT;
-        if ((address + size - 1) >> PAGE_SHIFT < first || address >> PAGE_SHIFT > last)
+        if ((range->space && range->space != seen.space) || !near(range, &seen))
             continue;
-        vm->in->reasons++; /* near: what happens here is better stepped */
-        if (address - range->address >= range->size && range->address - address >= size)
-            continue;
-        wanted |= write ? (range->kinds & POINT_WRITE)
-                              || ((range->kinds & POINT_CHANGE)
-                                  && (device || changed(range, address, size, before, value)))
-                        : !!(range->kinds & POINT_READ);
+        vm->in->reasons++; /* what happens here is better stepped */
+        wanted |= wants(range, &seen);
     }
     if (wanted)
         add(vm, &(point_hit){.position = vm->time.position,
-                             .kind = (write ? POINT_WRITE : POINT_READ) | (device ? POINT_DEVICE : 0),
+                             .kind = (write ? POINT_WRITE : POINT_READ) | (seen.device ? POINT_DEVICE : 0),
                              .pc = pc,
                              .address = address,
                              .size = size,
                              .value = value,
-                             .before = before});
+                             .before = seen.before,
+                             .space = seen.space,
+                             .physical = seen.place[0],
+                             .beyond = seen.place[1]});
+}
+
+static uint16_t page_flag(const watch_range *range)
+{
+    return range->kinds & POINT_READ ? PAGE_READ_WATCHED : PAGE_WATCHED;
+}
+
+uint16_t points_page(const vm_t *vm, uint64_t address)
+{
+    const points_t *points = &vm->in->points;
+    uint64_t space = walk_space(vm, ACCESS_LOAD);
+    uint16_t flags = 0;
+    for (size_t i = 0; i < points->range_count && !vm->in->identity; i++) {
+        const watch_range *range = &points->ranges[i];
+        uint64_t first = range->address >> PAGE_SHIFT, last = (range->address + range->size - 1) >> PAGE_SHIFT;
+        if (!(range->kinds & POINT_PHYSICAL) && (!range->space || range->space == space)
+            && (address >> PAGE_SHIFT) - first <= last - first)
+            flags |= page_flag(range);
+    }
+    return flags;
 }
 
 static void forget_decoded(decoded_page *decoded, uint64_t pc)
@@ -214,7 +277,9 @@ static void forget_instruction(vm_t *vm, uint64_t pc, int on)
 static void mark_pages(vm_t *vm, const watch_range *range, int on)
 {
     uint64_t first = range->address - RAM_BASE, last = first + range->size - 1;
-    uint16_t flag = range->kinds & POINT_READ ? PAGE_READ_WATCHED : PAGE_WATCHED;
+    uint16_t flag = page_flag(range);
+    if (range->space && !(range->kinds & POINT_PHYSICAL))
+        return;
     if (range->address < RAM_BASE) {
         if (range->size <= RAM_BASE - range->address)
             return;

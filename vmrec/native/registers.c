@@ -11,8 +11,9 @@
 #include "internal.h"
 
 #define WORDS (sizeof(hart_state) / sizeof(uint64_t))
+#define SUPERVISOR_WORDS (offsetof(supervisor_state, plic_enable) / sizeof(uint64_t)) /* a device's come behind */
 #define PC_WORD (offsetof(hart_state, pc) / sizeof(uint64_t))
-#define LOG_STEP_ROOM (WORDS + 2) /* at most STEP_ROOM of machine/watch.py */
+#define LOG_STEP_ROOM (WORDS + SUPERVISOR_WORDS + 2) /* at most STEP_ROOM of machine/watch.py */
 
 void registers_inflow(vm_t *vm, uint64_t value)
 {
@@ -30,21 +31,29 @@ static void add_change(register_log *log, uint64_t position, uint64_t word, uint
     change->value = value;
 }
 
-/* The step at `position` is done: every word but the pc that is not as it was. */
-static void log_step(vm_t *vm, register_log *log, uint64_t position)
+/* Every word but the pc that is not as it was; `first`: the number of the first one. */
+static void log_words(register_log *log, uint64_t position, void *seen, const void *now, uint64_t count, uint64_t first)
 {
-    uint64_t *before = (uint64_t *)&log->seen;
-    const uint64_t *after = (const uint64_t *)&vm->hart;
-    for (uint64_t word = 0; word < WORDS; word++) {
+    uint64_t *before = seen;
+    const uint64_t *after = now;
+    for (uint64_t word = 0; word < count; word++) {
         if (LIKELY(before[word] == after[word]))
             continue;
         before[word] = after[word];
-        if (word == PC_WORD)
+        if (first + word == PC_WORD)
             continue;
-        add_change(log, position, word, after[word]);
+        add_change(log, position, first + word, after[word]);
         if (log->last)
-            log->last[word] = position;
+            log->last[first + word] = position;
     }
+}
+
+/* The step at `position` is done. */
+static void log_step(vm_t *vm, register_log *log, uint64_t position)
+{
+    log_words(log, position, &log->seen, &vm->hart, WORDS, 0);
+    if (vm->in->supervisor)
+        log_words(log, position, &log->supervisor, &vm->supervisor, SUPERVISOR_WORDS, WORDS);
 }
 
 int vm_run_logged(vm_t *vm, uint64_t until, register_log *log)
@@ -56,9 +65,9 @@ int vm_run_logged(vm_t *vm, uint64_t until, register_log *log)
         int exit = vm_run(vm, position < until ? position + 1 : until, VM_MODE_STEPPER);
         /* An interrupt is entered without a step, and the step after it may have to wait for its entropy. */
         if (vm->interrupts != interrupts)
-            add_change(log, position, WORDS, vm->last_interrupt);
+            add_change(log, position, WORDS + SUPERVISOR_WORDS, vm->last_interrupt);
         if (vm->time.traps != traps)
-            add_change(log, position, WORDS + 1, vm->last_cause);
+            add_change(log, position, WORDS + SUPERVISOR_WORDS + 1, vm->last_cause);
         if (vm->time.position != position)
             log_step(vm, log, position);
         if (exit != VM_EXIT_POSITION || vm->time.position >= until)

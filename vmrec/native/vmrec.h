@@ -292,7 +292,8 @@ typedef struct {
 } register_change;
 typedef struct {
     hart_state seen;          /* the hart when the log was begun, or after the last step */
-    uint64_t *last;           /* per word of hart_state: the last step that changed it */
+    supervisor_state supervisor;
+    uint64_t *last;           /* per word of hart_state, then of supervisor_state: the last step that changed it */
     register_change *changes; /* what steps changed, in order; a step adds at most LOG_STEP_ROOM */
     size_t count, room;
 } register_log;
@@ -309,15 +310,19 @@ enum point_kind {
     POINT_INTERRUPT = 32,
     POINT_DEVICE = 64,    /* of a hit: not RAM, so `before` says nothing */
     POINT_PRIVILEGE = 128, /* a trap or a return that changes the privilege mode */
-    POINT_ENTRY = 256     /* of a hit: the entry into an interrupt changed it, before the step */
+    POINT_ENTRY = 256,    /* of a hit: the entry into an interrupt changed it, before the step */
+    POINT_PHYSICAL = 512  /* of a range: its addresses are physical, whatever names them */
 };
 typedef struct {
     uint64_t address, size; /* size 1 to 2^32 */
     uint32_t kinds;
+    uint64_t space; /* only accesses that this satp translates; 0: any */
 } watch_range;
 typedef struct {
     uint64_t position, kind, pc;
     uint64_t address, size, value, before; /* value: of an access, zero-extended; or mcause */
+    uint64_t space;            /* of an instruction or access: the satp that translates it; 0: none does */
+    uint64_t physical, beyond; /* of an access: of its first byte, and of the first in the next page */
 } point_hit;
 typedef struct {
     point_hit *hits;

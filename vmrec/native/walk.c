@@ -210,6 +210,11 @@ int vm_translate(vm_t *vm, uint64_t address, int access, int mode, uint64_t *phy
     return result;
 }
 
+uint64_t walk_space(const vm_t *vm, enum access access)
+{
+    return vm->in->supervisor && mode_of(vm, access) != PRIV_M && shape(vm).levels ? vm->supervisor.satp : 0;
+}
+
 static int load_physical(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value)
 {
     int result = door_load(vm, address, size, value);

@@ -96,6 +96,22 @@ class Moment:
         return self._hart.privilege
 
     @property
+    def space(self) -> int:
+        """The address space that addresses are translated in: a value of satp; 0 if nothing is translated."""
+        return self._state.space
+
+    def space_of(self, where: int | str) -> int | None:
+        """The address space that a search has to look in so that `where` means what it means here.
+
+        None, for any, if nothing is translated here or the page is global: the same in all.
+        """
+        return self._state.space_of(self._track.address(where))
+
+    def physical(self, where: int | str) -> int:
+        """The physical address that `where` leads to here. Raises UsageError where nothing is mapped."""
+        return self._state.physical(self._track.address(where))
+
+    @property
     def symbol(self) -> str | None:
         """Where `pc` is, e.g. "main+0x4"; None if that has no name."""
         return self._track.names.symbol(self.pc)

@@ -245,13 +245,16 @@ class Run(Moments):
         after: Moment | int | None = None,
         before: Moment | int | None = None,
         newest_first: bool | None = None,
+        space: Moment | int | None = None,
     ) -> Iterator[Moment]:
         """The moments at which the instruction at `where` is about to execute.
 
         `after`, `before`: moments or positions; what is found lies at or after the one, and before the other. Newest
-        first if `newest_first`, or if it is left out and `before` is given; else oldest first.
+        first if `newest_first`, or if it is left out and `before` is given; else oldest first. `space`: only in that
+        address space, a value of satp, or the one of a moment.
         """
-        point = Break(self._track.address(where))
+        address = self._track.address(where)
+        point = Break(address, space=space.space_of(address) if isinstance(space, Moment) else space)
         return (Moment(self._track, found.step) for found in self._search(point, after, before, newest_first))
 
     def writes(
@@ -263,13 +266,20 @@ class Run(Moments):
         before: Moment | int | None = None,
         newest_first: bool | None = None,
         changes: bool = False,
+        space: Moment | int | Literal["any"] | None = None,
+        physical: bool = False,
     ) -> Iterator[MemoryAccess]:
         """The stores into `size` bytes at `where`, a symbol or an address; with `changes` those that change a byte.
 
         `size`: by default that of the symbol, or one register. The rest as in `hits`: stores before a moment are done
         at that moment. The last writer of a variable is `next(run.writes("counter", before=moment))`.
+
+        `space`: the address space in which `where` is meant, a value of satp or the one of a moment, or "any". If left
+        out it is that of the moment given as `before`, else `after`; any, if neither is a moment. `physical`: `where`
+        is a physical address (`moment.physical`), and stores count whatever address they use.
         """
-        return self._accesses("change" if changes else "write", where, size, after, before, newest_first)
+        kind: Literal["change", "write"] = "change" if changes else "write"
+        return self._accesses(kind, where, size, after, before, newest_first, space, physical)
 
     def reads(
         self,
@@ -279,9 +289,11 @@ class Run(Moments):
         after: Moment | int | None = None,
         before: Moment | int | None = None,
         newest_first: bool | None = None,
+        space: Moment | int | Literal["any"] | None = None,
+        physical: bool = False,
     ) -> Iterator[MemoryAccess]:
         """The loads from `size` bytes at `where`; as `writes`. Instruction fetches are none."""
-        return self._accesses("read", where, size, after, before, newest_first)
+        return self._accesses("read", where, size, after, before, newest_first, space, physical)
 
     def calls(
         self,
@@ -321,8 +333,16 @@ class Run(Moments):
         after: Moment | int | None,
         before: Moment | int | None,
         newest_first: bool | None,
+        space: Moment | int | Literal["any"] | None,
+        physical: bool,
     ) -> Iterator[MemoryAccess]:
-        point = Watch(self._track.address(where), self._track.size(where, size), kind)
+        address = self._track.address(where)
+        if space is None:
+            space = next((moment for moment in (before, after) if isinstance(moment, Moment)), "any")
+        if isinstance(space, Moment):
+            space = space.space_of(address)
+        within = None if physical or space == "any" else space
+        point = Watch(address, self._track.size(where, size), kind, space=within, physical=physical)
         return map(self._access, self._search(point, after, before, newest_first))
 
     def _access(self, hit: Hit) -> MemoryAccess:

@@ -22,10 +22,9 @@ from dataclasses import replace
 from typing import Any
 
 from vmrec.guest.symbols import Symbols
-from vmrec.isa.registers import ABI_NAMES, FLOAT_ABI_NAMES
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE
 from vmrec.machine.machine import Digest
-from vmrec.machine.watch import RegisterLog
+from vmrec.machine.watch import RegisterLog, flat_registers
 from vmrec.replay.divergence import Divergence, Writer
 from vmrec.replay.lockstep import part
 from vmrec.replay.names import Names, number, record_text
@@ -228,13 +227,10 @@ def _differing_registers(recorded: dict[str, Any], actual: dict[str, Any]) -> di
     """Name → (recorded, actual). The recorded ones come from a file: they may be anything."""
     found = {}
     for field, value in actual.items():
-        other = recorded.get(field)
-        if field in ("x", "f") and isinstance(other, list) and len(other) == len(value):
-            names = ABI_NAMES if field == "x" else FLOAT_ABI_NAMES
-            pairs = zip(names, other, value, strict=True)
-            found.update({name: (one, two) for name, one, two in pairs if one != two})
-        elif other != value:
-            found[field] = other, value
+        one, other = flat_registers({field: recorded.get(field)}), flat_registers({field: value})
+        if one.keys() != other.keys():
+            one, other = {field: recorded.get(field)}, {field: value}
+        found.update({name: (one[name], other[name]) for name in other if one[name] != other[name]})
     return found
 
 

@@ -11,6 +11,10 @@
     Records           an output was made by it                  n + 1                n
                       an event was given before it              n                    n
 
+Addresses are those that instructions name: virtual ones, if a page table translates them. The same address may mean
+another thing in another address space, of which each value of satp is one; a Break or Watch with a `space` looks there
+alone. One that is set while looking at a moment mostly means the space of that moment: `State.space_of` tells it.
+
 Forwards from p the first hit counts that stops behind p, backwards the last that stops before p: what has just been
 done is found when going back, and what is about to be done when going on.
 """
@@ -66,8 +70,22 @@ class State(Protocol):
         """Privilege mode: 3 is machine mode."""
 
     @property
+    def space(self) -> int:
+        """The address space that addresses are translated in: a value of satp; 0 if nothing is translated."""
+
+    @property
     def mtime(self) -> int:
         """Guest time in ticks of the timebase (10 MHz)."""
+
+    def space_of(self, address: int) -> int | None:
+        """What `space` a watch of `address` has that means what the address means here.
+
+        That is the present address space; None, for any, if nothing is translated or the page is a global one, the
+        same in all address spaces (most kernels mark their own so).
+        """
+
+    def physical(self, address: int) -> int:
+        """Where `address` leads here. Raises UsageError where nothing is mapped."""
 
     def read_memory(self, address: int, size: int) -> bytes:
         """`size` bytes of RAM or boot ROM at a physical address. Raises UsageError where there is neither."""
@@ -85,24 +103,29 @@ Condition = Callable[[State], bool]
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """The instruction at `address`."""
+    """The instruction at `address`; with `space` in that address space alone."""
 
     address: int
     condition: Condition | None = None
+    space: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Accesses to `size` bytes (1 to 2**32) from `address` on: physical memory or a device; fetches are none.
+    """Accesses to `size` bytes (1 to 2**32) from `address` on: memory or a device; fetches are none.
 
     `kind`: write any store, change one that changes a byte of the range (any store, if it is a device), read any
-    load, access either.
+    load, access either. `space`: only accesses in that address space, under that address. `physical`: the address is a
+    physical one, and all accesses count that get there, whatever address they use: a kernel may store into a page by
+    another one than the process whose page it is.
     """
 
     address: int
     size: int
     kind: Literal["write", "read", "access", "change"] = "write"
     condition: Condition | None = None
+    space: int | None = None
+    physical: bool = False
 
 
 @dataclass(frozen=True, slots=True)

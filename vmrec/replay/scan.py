@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from vmrec.errors import TraceError
+from vmrec.machine.board import PAGE_SIZE
 from vmrec.machine.machine import Exit, Machine
 from vmrec.machine.pointlog import PointKind, PointLog, RawHit, WatchRange
 from vmrec.machine.rows import Access
@@ -59,7 +60,10 @@ def sought(points: Iterable[Point]) -> Sought:
     return Sought(
         tuple({point.address for point in points if isinstance(point, Break)}),
         tuple(
-            WatchRange(point.address, point.size, _WATCH_KINDS[point.kind])
+            WatchRange(
+                point.address, point.size, _WATCH_KINDS[point.kind] | (PointKind.PHYSICAL if point.physical else 0),
+                point.space or 0,
+            )
             for point in points
             if isinstance(point, Watch)
         ),
@@ -137,8 +141,8 @@ def hits_of(raw: Iterable[RawHit], points: tuple[Point, ...]) -> Iterator[Hit]:
     for hit in raw:
         for point in points:
             match point:
-                case Break(address=address):
-                    if hit.kind & PointKind.BREAK and hit.pc == address:
+                case Break(address=address, space=space):
+                    if hit.kind & PointKind.BREAK and hit.pc == address and space in (None, hit.space):
                         yield Hit(hit.position, hit.position, hit.position, point, hit.pc)
                 case Traps():
                     if hit.kind & PointKind.TRAP and point.exceptions:
@@ -161,8 +165,18 @@ def hits_of(raw: Iterable[RawHit], points: tuple[Point, ...]) -> Iterator[Hit]:
 
 def _sees(watch: Watch, hit: RawHit) -> bool:
     """Whether a watch sees the access of a hit."""
-    first = max(watch.address, hit.address) - hit.address
-    last = min(watch.address + watch.size, hit.address + hit.size) - hit.address
+    if watch.space not in (None, hit.space):
+        return False
+    if not watch.physical:
+        return _sees_bytes(watch, hit, hit.address, 0, hit.size)
+    room = min(PAGE_SIZE - hit.address % PAGE_SIZE, hit.size)
+    return _sees_bytes(watch, hit, hit.physical, 0, room) or _sees_bytes(watch, hit, hit.beyond, room, hit.size)
+
+
+def _sees_bytes(watch: Watch, hit: RawHit, address: int, begin: int, end: int) -> bool:
+    """Whether it sees the access's bytes `begin` to `end`, which lie from `address` on."""
+    first = max(watch.address - address, 0) + begin
+    last = min(watch.address + watch.size - address + begin, end)
     if first >= last:
         return False
     if hit.kind & PointKind.READ:

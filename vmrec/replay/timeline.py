@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from vmrec.errors import UsageError
 from vmrec.events import OUTPUT_KINDS, Event, Output
-from vmrec.isa.privileged import MACHINE, Fault, reading_hart, translate
+from vmrec.isa.privileged import GLOBAL, Fault, Reached, reading_hart, space_of, translate
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE
 from vmrec.machine.machine import Exit, Machine
 from vmrec.machine.pointlog import STEP_ROOM, PointLog
@@ -88,8 +88,27 @@ class MachineState:
         return self._machine.privilege
 
     @property
+    def space(self) -> int:
+        return space_of(self.xlen, self.privilege, self._machine.satp)
+
+    @property
     def mtime(self) -> int:
         return self._machine.mtime
+
+    def space_of(self, address: int) -> int | None:
+        if not self.space:
+            return None
+        reached = translate(reading_hart(self.xlen, self.space), address, "load", self._entry)
+        return None if isinstance(reached, Reached) and reached.leaf & GLOBAL else self.space
+
+    def physical(self, address: int) -> int:
+        """By the page tables as they are, missing pages too, which the machine itself could not walk."""
+        if not self.space:
+            return address
+        reached = translate(reading_hart(self.xlen, self.space), address, "load", self._entry)
+        if isinstance(reached, Fault):
+            raise UsageError(f"nothing is mapped at {address:#x} in the address space of position {self.position}")
+        return reached.physical
 
     def read_memory(self, address: int, size: int) -> bytes:
         return self._read_memory(address, size)
@@ -99,18 +118,8 @@ class MachineState:
         while len(found) < size:
             at = address + len(found)
             piece = min(size - len(found), PAGE_SIZE - at % PAGE_SIZE)
-            found += self._read_memory(self._physical(at), piece)
+            found += self._read_memory(self.physical(at), piece)
         return bytes(found)
-
-    def _physical(self, address: int) -> int:
-        """By the page tables as they are, missing pages too, which the machine itself could not walk."""
-        satp = self._machine.satp
-        if satp == 0 or self.privilege == MACHINE:
-            return address
-        reached = translate(reading_hart(self.xlen, satp), address, "load", self._entry)
-        if isinstance(reached, Fault):
-            raise UsageError(f"nothing is mapped at {address:#x} in the address space of position {self.position}")
-        return reached.physical
 
     def _entry(self, address: int, size: int) -> int | None:
         if not RAM_BASE <= address <= RAM_BASE + self._machine.config.ram_size - size:
@@ -308,7 +317,7 @@ class Timeline:
         here, pc = machine.position, machine.pc
         if here < self.last:  # whether the log was asked about this instruction depends on what else stopped the run
             breaks = (point for point in points if isinstance(point, Break) and point.address == pc)
-            found += [Hit(here, here, here, point, pc) for point in breaks]
+            found += [Hit(here, here, here, point, pc) for point in breaks if point.space in (None, self.state.space)]
         return found
 
     def _true(self, hits: Iterable[Hit]) -> tuple[Hit, ...]:

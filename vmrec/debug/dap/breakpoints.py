@@ -121,7 +121,8 @@ class Breakpoints:
             if kind is None:
                 raise UsageError(f"accessType: there are {', '.join(ACCESSES)}")
             address, size = int(match[1], 16), int(match[2])
-            plain = Watch(address, size, kind)  # type: ignore[arg-type]
+            space = self._target.watch_space(address)
+            plain = Watch(address, size, kind, space=space)  # type: ignore[arg-type]
             return (replace(plain, condition=self._condition(one, plain)),), {}
 
         return self._set("data", "data breakpoint", wanted, place)

@@ -227,7 +227,8 @@ class Stub:
         if kind in _WATCH_KINDS:
             if not 1 <= size <= 1 << 32:
                 raise Bad
-            self._points[key] = Watch(address, size, _WATCH_KINDS[kind])  # type: ignore[arg-type]
+            space = self._target.watch_space(address)
+            self._points[key] = Watch(address, size, _WATCH_KINDS[kind], space=space)  # type: ignore[arg-type]
         else:
             self._points[key] = Break(address, self._condition(conditions))
         return b"OK"
