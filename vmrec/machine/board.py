@@ -30,6 +30,9 @@ manual leaves open, revision 2 decides so:
 
   - NaNs that floating point makes are canonical, tininess is seen after rounding, and mstatus.FS
     is dirty when a floating-point register was written or a flag was raised that was not up.
+  - A trap handler that faults 65536 times in a row at one instruction of its own, with no return from a trap and no
+    interrupt between and none of a higher mode enabled, ends the run: trap-loop, as one whose first instruction cannot
+    be fetched.
   - There are no triggers: tselect and tdata1 read as zero, tinfo as one, and writes change nothing.
 
 Where revision 1 departs from the manual, because Unicorn 2.1.4 does and the VMM cannot see it happen:

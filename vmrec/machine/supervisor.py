@@ -45,6 +45,8 @@ def impossible_supervisor(
         "supervisor.stvec": supervisor["stvec"] & ~word == 0 and supervisor["stvec"] & 3 < 2,
         "supervisor.sepc": supervisor["sepc"] & ~(word & -2) == 0,
         **{f"supervisor.{name}": supervisor[name] <= word for name in ("sscratch", "scause", "stval")},
+        "supervisor.fault_pc": supervisor["fault_pc"] & ~(word & -2) == 0,
+        "supervisor.faults": supervisor["faults"] <= 1 << 16,
         "supervisor.satp": supervisor["satp"] <= word and (xlen == 32 or supervisor["satp"] >> 60 in (0, 8, 9)),
         "supervisor.pmpaddr": all(value <= address for value in supervisor["pmpaddr"]),
         "supervisor.pmpcfg": all(_legal(value) for value in supervisor["pmpcfg"]),

@@ -48,6 +48,9 @@
 #define MIP_SUPERVISOR (MIP_SSIP | MIP_STIP | MIP_SEIP)
 #define MENVCFG_STCE (1ull << 63) /* supervisor timer compare: the Sstc extension */
 
+/* So often a handler may fault at one place before the machine stops, if nothing can take the hart out of it. */
+#define FAULTS_MAX (1u << 16)
+
 enum privilege { PRIV_U = 0, PRIV_S = 1, PRIV_M = 3 };
 
 /* Synchronous causes (privileged manual, table 3.6). */

@@ -76,12 +76,34 @@ static int no_way_out(const vm_t *vm, enum privilege mode)
     return mode == PRIV_M || !(vm->hart.mie & ~vm->supervisor.mideleg);
 }
 
+/* Faults: traps that a handler does not ask for. */
+static int is_fault(uint64_t cause)
+{
+    return cause != CAUSE_BREAKPOINT && (cause < CAUSE_ECALL_U || cause > CAUSE_ECALL_M);
+}
+
+/*
+ * Has the handler of `mode` faulted at one place so often, with no return from a trap and no interrupt between, that it
+ * will do nothing else? One that pushes registers to a stack that is gone is like this: each time lower.
+ */
+static int faults_for_ever(vm_t *vm, enum privilege mode, enum privilege before, uint64_t from, uint64_t cause)
+{
+    supervisor_state *s = &vm->supervisor;
+    if (mode != before || !is_fault(cause)) {
+        s->faults = 0;
+        return 0;
+    }
+    s->faults = from != s->fault_pc ? 1 : s->faults + (s->faults < FAULTS_MAX);
+    s->fault_pc = from;
+    return s->faults >= FAULTS_MAX && no_way_out(vm, mode);
+}
+
 /*
  * A synchronous trap at hart.pc. It is one step that retires nothing. Where the VMM is the firmware, a supervisor's call
  * is answered instead of being entered.
  *
  * If the trap vector itself faults there, the hart can do nothing else for ever: every further step is this one
- * again. The machine stops then instead of running in place.
+ * again. The machine stops then instead of running in place; and in revision 2 too when the handler faults further on.
  */
 void trap_enter(vm_t *vm, uint64_t cause, uint64_t tval)
 {
@@ -90,6 +112,7 @@ void trap_enter(vm_t *vm, uint64_t cause, uint64_t tval)
     int call = vm->sbi && cause == CAUSE_ECALL_S;
     vm->last_cause = cause;
     points_trap(vm, POINT_TRAP, from, at, cause);
+    vm->supervisor.faults = call ? 0 : vm->supervisor.faults;
     if (call)
         sbi_call(vm);
     else
@@ -100,6 +123,8 @@ void trap_enter(vm_t *vm, uint64_t cause, uint64_t tval)
     vm->in->reasons++;
     int again = cause == CAUSE_FETCH_ACCESS || cause == CAUSE_ILLEGAL || cause == CAUSE_FETCH_PAGE;
     if (!call && from == vector && again && mode == before && no_way_out(vm, mode))
+        machine_stop(vm, VM_STOP_TRAP_LOOP, 1, at);
+    else if (vm->in->supervisor && faults_for_ever(vm, mode, before, from, cause))
         machine_stop(vm, VM_STOP_TRAP_LOOP, 1, at);
 }
 
@@ -126,6 +151,7 @@ int interrupt_enter(vm_t *vm)
         ready = pending & delegated;
     if (!ready)
         return 0;
+    vm->supervisor.faults = 0;
     uint64_t number = most_urgent(ready);
     enum privilege mode = target(vm, delegated, number);
     if (vm->in->capture.on)
@@ -151,6 +177,7 @@ static void leave(vm_t *vm, uint64_t pc, uint64_t before)
     points_privilege(vm, 0, h->pc, vm->time.position, before);
     if (h->priv != PRIV_M)
         h->mstatus &= ~MSTATUS_MPRV;
+    vm->supervisor.faults = 0;
     h->reservation = NEVER;
     h->reserved_value = 0;
     h->pc = pc;

@@ -71,6 +71,8 @@ typedef struct {
     uint64_t stval;
     uint64_t satp;
     uint64_t stimecmp;
+    uint64_t fault_pc;       /* where a handler faulted last, and how often in a row: trap.c */
+    uint64_t faults;
     uint64_t pmpaddr[16];
     uint8_t pmpcfg[16];
     uint32_t plic_enable[3]; /* of the PLIC's second context, the supervisor's */
