@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from vmrec.cli.live import (
     AppendOption,
@@ -28,7 +32,9 @@ from vmrec.cli.live import (
     summary,
 )
 from vmrec.cli.options import GuestArgument, JsonOption
-from vmrec.machine.boot import BootOptions
+from vmrec.cli.output import note
+from vmrec.errors import UsageError
+from vmrec.machine.boot import BootOptions, device_tree
 
 
 def command(
@@ -38,6 +44,14 @@ def command(
     initrd: InitrdOption = None,
     append: AppendOption = None,
     dtb: DtbOption = None,
+    dump_dtb: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="F",
+            help="Write the device tree that the guest would be handed there, and run nothing.",
+            show_default=False,
+        ),
+    ] = None,
     symbols: SymbolsOption = None,
     isa: IsaOption = None,
     ram: RamOption = "128M",
@@ -65,11 +79,16 @@ def command(
       vmrec run echo
       vmrec run tests.elf --max-insns 1000000000 --exit-code guest
       vmrec run dice --seed 7 --json --console thrown.txt
+      vmrec run --kernel Image --initrd initramfs.cpio --append "console=ttyS0"
+      vmrec run --bios none --kernel xv6
+      vmrec run --dump-dtb board.dtb --ram 1G
     """
     options = LiveOptions(
         guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json,
         boot=BootOptions(bios, kernel, initrd, append, dtb, tuple(symbols or ())),
     )  # fmt: skip
+    if dump_dtb is not None:
+        return _dump_tree(options, dump_dtb)
     found = options.find("run")
     with Live(options, found) as live:
         begin = time.perf_counter()
@@ -77,3 +96,16 @@ def command(
         made = {**summary(live, ended, time.perf_counter() - begin), "seed": live.seed, "chaos": chaos}
         live.tell("run", made)
     return exit_status(made, exit_code)
+
+
+def _dump_tree(options: LiveOptions, path: Path) -> int:
+    """What --dump-dtb does."""
+    if options.guest is not None:
+        raise UsageError("--dump-dtb is about guests that are handed a device tree; leave GUEST out.")
+    tree = device_tree(options.find("run") if options.boot else None, options.machine("rv64gcsu"))
+    try:
+        path.write_bytes(tree)
+    except OSError as error:
+        raise UsageError(f"--dump-dtb {path}: cannot be written: {error.strerror}; choose another place.") from None
+    note(f"device tree of {len(tree)} bytes in {path}")
+    return 0

@@ -167,7 +167,7 @@ def place(files: BootFiles, config: MachineConfig) -> Guest:
     return layout.guest()
 
 
-def device_tree(files: BootFiles, config: MachineConfig, initrd: tuple[int, int] | None) -> bytes:
+def _tree(files: BootFiles, config: MachineConfig, initrd: tuple[int, int] | None) -> bytes:
     """The device tree that the guest is handed: the user's with the kernel's options put into it, or the board's.
 
     Raises GuestError if the user's is none.
@@ -183,6 +183,13 @@ def device_tree(files: BootFiles, config: MachineConfig, initrd: tuple[int, int]
         return files.dtb.data[: int.from_bytes(files.dtb.data[4:8], "big")]
     set_chosen(tree, chosen, config.profile.xlen)
     return tree.pack()
+
+
+def device_tree(guest: Guest | None, config: MachineConfig) -> bytes:
+    """The device tree that a guest made by `place` is handed; without one, that of the board with nothing chosen."""
+    if guest is None or guest.boot is None:
+        return board_tree(config, Chosen()).pack()
+    return next(segment.data for segment in guest.segments if segment.address == guest.boot.tree)
 
 
 def _up(address: int, alignment: int) -> int:
@@ -211,7 +218,7 @@ class _Layout:
         if files.kernel is not None:
             kernel = self._put(files.kernel, self._kernel_place(files.kernel, firmware_end))
         initrd = self._put_initrd(kernel)
-        tree = self._put_tree(device_tree(files, config, initrd))
+        tree = self._put_tree(_tree(files, config, initrd))
         self._check()
         elfs = _elfs(files)
         boot = Boot(
