@@ -134,12 +134,17 @@ KERNEL = Guest(
 PROGRAMS = tuple(
     program(name) for name in ("init", "sh", "cat", "ls", "echo", "rm", "forks", "faults", "work", "bank")
 )
+#: Started by SBI firmware in supervisor mode, with 64 and with 32 bits.
+CALLERS = tuple(
+    Guest(f"sbi/{name}", isa, ("sbi/start.S", "sbi/sbi.c"), (), script="sbi/sbi.ld")
+    for name, isa in (("sbi64", "rv64imac"), ("sbi32", "rv32imac"))
+)
 #: The disk with those programs, without their debug information, and texts.
 IMAGE = "kernel/kernel.img"
 TEXTS = {"greeting": "kernel/greeting.txt"}
 IMAGE_BLOCKS = 96
 
-ALL = (*GUESTS, KERNEL, *PROGRAMS)
+ALL = (*GUESTS, *CALLERS, KERNEL, *PROGRAMS)
 
 
 def zig_only() -> bool:
@@ -258,7 +263,8 @@ def check(guests: Iterable[Guest]) -> list[str]:
         print(f"build.py: SHA256SUMS is of {version}, this is {compiler_version()}: expect other bytes")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        (scratch / "kernel").mkdir()
+        for part in ("kernel", "sbi"):
+            (scratch / part).mkdir()
         names = []
         for guest in guests:
             names.append(f"{guest.name}.elf")
@@ -283,7 +289,8 @@ def main() -> int:
         differing = check(chosen)
         print("\n".join(f"{name}: DIFFERS" for name in differing) or "all as committed")
         return 1 if differing else 0
-    (BIN / "kernel").mkdir(parents=True, exist_ok=True)
+    for part in ("kernel", "sbi"):
+        (BIN / part).mkdir(parents=True, exist_ok=True)
     for guest in chosen:
         build(guest, BIN / f"{guest.name}.elf")
         print(f"{guest.name}: {(BIN / guest.name).with_suffix('.elf').stat().st_size} bytes, {guest.isa}")
