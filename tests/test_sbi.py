@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machines import ENGINES, FIXED, Run, assemble, boot, csr, encode, image, same
+from supervisors import TABLES, entry, satp_of
 
 from vmrec.errors import UsageError
 from vmrec.events import Input
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, MachineConfig
 from vmrec.machine.machine import Engine, Exit, Machine
-from vmrec.machine.pointlog import PointLog
+from vmrec.machine.pointlog import PointKind, PointLog, WatchRange
 
 XLENS = (32, 64)
 A0, A1, A2, A3, A4, A5, A6, A7 = range(10, 18)
@@ -333,6 +334,26 @@ def test_a_call_is_a_trap_of_cause_9() -> None:
         found.run(2)
         hits = log.take()
     assert [(hit.position, hit.pc, hit.value) for hit in hits] == [(0, RAM_BASE, 9)]
+
+
+@pytest.mark.parametrize("paged", [False, True])
+@pytest.mark.parametrize("kinds", [PointKind.WRITE, PointKind.WRITE | PointKind.PHYSICAL])
+def test_what_a_call_stores_is_seen_by_watches(paged: bool, kinds: PointKind) -> None:
+    """Under paging only by those of physical memory: nobody has named it by a virtual address."""
+    place = RAM_BASE + PAGE_SIZE
+    leaf = entry(0, 0xCF).to_bytes(8, "little")  # all of the gibibyte that RAM is in, as it lies
+    code = image({0: ECALL, TABLES[0] * PAGE_SIZE + 16: leaf})
+    run = Run(machine(code, x=arguments(DBCN, 1, 12, place, 0)))
+    run.machine.push(Input(0, b"abcdefghijkl"))
+    state = run.machine.state()
+    state["supervisor"]["satp"] = satp_of(64, 3) if paged else 0
+    run.machine.set_state(state)
+    with PointLog(run.machine, ranges=[WatchRange(place + 9, 2, kinds)], room=4) as log:
+        run.to(1)
+        hits = log.take()
+    assert run.machine.read_memory(place, 12) == b"abcdefghijkl"
+    seen = not paged or PointKind.PHYSICAL in kinds
+    assert [(hit.pc, hit.physical, hit.size) for hit in hits] == [(RAM_BASE, place + 8, 4)] * seen
 
 
 def test_rows_of_a_call() -> None:

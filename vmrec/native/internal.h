@@ -388,6 +388,8 @@ int points_inside(const vm_t *vm, uint64_t pc, uint64_t end);            /* is t
 int points_near(const vm_t *vm, uint64_t pc); /* may `pc`, or another address of the same code, be one? */
 int points_instruction(vm_t *vm, uint64_t pc, uint64_t position);        /* 1: leave before it */
 void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint64_t value, int write); /* before it */
+/* The same of a store into RAM, of at most 8 bytes, by somebody else than the instruction at `pc`, but in its step. */
+void points_stored(vm_t *vm, uint64_t pc, uint64_t physical, uint32_t size, uint64_t value);
 uint16_t points_page(const vm_t *vm, uint64_t address); /* PAGE_WATCHED, PAGE_READ_WATCHED for a virtual page */
 void points_trap(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t cause);
 void points_privilege(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t before); /* when it has changed */

@@ -182,30 +182,47 @@ static int wants(const watch_range *range, const seen_t *seen)
                                         : (range->kinds & POINT_CHANGE) && inside(range, seen, !seen->device);
 }
 
-void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint64_t value, int write)
+/* `named`: the access has an address as instructions name it, too. */
+static void tell(vm_t *vm, uint64_t pc, const seen_t *seen, int named)
 {
     points_t *points = &vm->in->points;
-    seen_t seen = {.address = address, .size = size, .value = value, .write = write};
     int wanted = 0;
-    look(vm, &seen);
     for (size_t i = 0; i < points->range_count; i++) {
         const watch_range *range = &points->ranges[i];
-        if ((range->space && range->space != seen.space) || !near(range, &seen))
+        if ((range->space && range->space != seen->space) || !near(range, seen)
+            || !(named || (range->kinds & POINT_PHYSICAL)))
             continue;
         vm->in->reasons++; /* what happens here is better stepped */
-        wanted |= wants(range, &seen);
+        wanted |= wants(range, seen);
     }
     if (wanted)
         add(vm, &(point_hit){.position = vm->time.position,
-                             .kind = (write ? POINT_WRITE : POINT_READ) | (seen.device ? POINT_DEVICE : 0),
+                             .kind = (seen->write ? POINT_WRITE : POINT_READ) | (seen->device ? POINT_DEVICE : 0),
                              .pc = pc,
-                             .address = address,
-                             .size = size,
-                             .value = value,
-                             .before = seen.before,
-                             .space = seen.space,
-                             .physical = seen.place[0],
-                             .beyond = seen.place[1]});
+                             .address = seen->address,
+                             .size = seen->size,
+                             .value = seen->value,
+                             .before = seen->before,
+                             .space = seen->space,
+                             .physical = seen->place[0],
+                             .beyond = seen->place[1]});
+}
+
+void points_access(vm_t *vm, uint64_t pc, uint64_t address, uint32_t size, uint64_t value, int write)
+{
+    seen_t seen = {.address = address, .size = size, .value = value, .write = write};
+    look(vm, &seen);
+    tell(vm, pc, &seen, 1);
+}
+
+void points_stored(vm_t *vm, uint64_t pc, uint64_t physical, uint32_t size, uint64_t value)
+{
+    seen_t seen = {.address = physical, .size = size, .value = value, .write = 1, .first = size,
+                   .place = {physical, physical + size}};
+    if (!vm->in->points.range_count)
+        return;
+    memcpy(&seen.before, vm->in->ram + (physical - RAM_BASE), size);
+    tell(vm, pc, &seen, vm->in->identity || !vm->supervisor.satp);
 }
 
 static uint16_t page_flag(const watch_range *range)

@@ -115,8 +115,7 @@ static answer_t console_read(vm_t *vm, uint64_t address, uint64_t length)
         size = part - done < 8 ? part - done : 8;
         for (uint32_t i = 0; i < size; i++)
             bytes |= (uint64_t)received(vm) << (8 * i);
-        if (vm->in->points.range_count && !vm->supervisor.satp) /* else nobody knows a virtual address of it */
-            points_access(vm, vm->hart.pc, address + done, size, bytes, 1);
+        points_stored(vm, vm->hart.pc, address + done, size, bytes);
         door_store(vm, address + done, size, bytes);
     }
     return (answer_t){SUCCESS, part};
