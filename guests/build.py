@@ -96,6 +96,8 @@ GUESTS = (
     Guest("loop-mmio", "rv32im", ("loop-mmio.c",)),
     Guest("loop-trap", "rv32im", ("loop-trap.c", "loop-trap-code.S")),
     Guest("loop-fp", "rv64gc", ("loop-fp.c",)),
+    Guest("loop-fault", "rv64imac", ("loop-fault.c", "loop-supervisor-code.S")),
+    Guest("loop-tick", "rv64imac", ("loop-tick.c", "loop-supervisor-code.S")),
     Guest(
         "loop-mixed",
         "rv32im",
