@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* start.S: the first instructions: firmware jumps here in supervisor mode, a0 = hart, a1 = device tree. */
+        .cfi_sections .debug_frame      # for debuggers, not for unwinding at run time
 
         .section .text.start, "ax"
         .globl _start

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* switch.S: from one kernel stack to another: the instant at which one process stops and another goes on. */
+        .cfi_sections .debug_frame      # for debuggers, not for unwinding at run time
 
         .text
         .globl switch_context

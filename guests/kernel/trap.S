@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* trap.S: the door between user mode and the kernel: saves and restores all registers. */
+        .cfi_sections .debug_frame      # for debuggers, not for unwinding at run time
 
 /* Offsets in struct frame. */
 #define X(n) (8 * (n))
@@ -17,13 +18,25 @@
         .endr
 .endm
 
+/* For debuggers: where the registers of the interrupted code are. So a backtrace goes on from the kernel into the
+   program that called it. 4417 is the number that debug information has for sepc. */
+.macro interrupted_registers
+        .cfi_signal_frame
+        .cfi_return_column 4417
+        .cfi_def_cfa sp, FRAME_SIZE
+        .cfi_offset 4417, FRAME_PC - FRAME_SIZE
+        .irp n, 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+        .cfi_offset \n, X(\n) - FRAME_SIZE
+        .endr
+.endm
+
         .text
         .balign 4
         .globl trap_entry
         .type trap_entry, @function
 trap_entry:
         .cfi_startproc
-        .cfi_undefined ra
+        interrupted_registers
         # In user mode sscratch holds the end of the kernel stack, in the kernel 0: so one swap tells where we come
         # from, and gives a stack. A trap of the kernel itself goes on on the stack that it had.
         csrrw   sp, sscratch, sp
@@ -57,7 +70,7 @@ trap_entry:
         .type trap_return, @function
 trap_return:                            # sp: a struct frame
         .cfi_startproc
-        .cfi_undefined ra
+        interrupted_registers
         ld      t0, FRAME_PC(sp)
         ld      t1, FRAME_STATUS(sp)
         csrw    sepc, t0

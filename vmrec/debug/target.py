@@ -54,7 +54,9 @@ class Target:
         self.guest: Guest = timeline.guest
         self.xlen: int = self.guest.xlen
         self.has_float: bool = timeline.state.has_float
-        #: Where memory is. Devices are not in it: reading them has effects.
+        #: Whether there can be virtual addresses: then anything may be mapped anywhere.
+        self.has_paging: bool = timeline.config.supervisor
+        #: Where physical memory is. Devices are not in it: reading them has effects.
         self.memory_map: tuple[MemoryRegion, ...] = (
             MemoryRegion(ROM_BASE, ROM_SIZE, "rom", "boot-rom"),
             MemoryRegion(RAM_BASE, timeline.config.ram_size, "ram", "ram"),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* entry.S: where a program begins, and its system calls. */
+        .cfi_sections .debug_frame      # for debuggers, not for unwinding at run time
 #include "../abi.h"
 
         .section .text.start, "ax"

@@ -137,6 +137,7 @@ class Frames:
             "evaluateName": f"${name}",
             "variablesReference": 0,
         }
-        if any(region.start <= value < region.end for region in self._target.memory_map):
+        physical = any(region.start <= value < region.end for region in self._target.memory_map)
+        if physical or self._target.has_paging:
             found["memoryReference"] = f"{value:#x}"
         return found

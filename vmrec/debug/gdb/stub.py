@@ -137,10 +137,12 @@ class Stub:
 
     def _supported(self, rest: bytes) -> bytes:
         self._features = frozenset(rest.split(b";"))
+        # With a map GDB asks for no address that is not in it: with paging that would be for most of them.
+        mapped = b"" if self._target.has_paging else b"qXfer:memory-map:read+;"
         return (
             b"PacketSize=%x;QStartNoAckMode+;vContSupported+;swbreak+;hwbreak+;ReverseStep+;ReverseContinue+;"
-            b"ConditionalBreakpoints+;qXfer:features:read+;qXfer:memory-map:read+;qXfer:exec-file:read+;"
-            b"qXfer:threads:read+;binary-upload+" % PACKET_SIZE
+            b"ConditionalBreakpoints+;qXfer:features:read+;%sqXfer:exec-file:read+;"
+            b"qXfer:threads:read+;binary-upload+" % (PACKET_SIZE, mapped)
         )
 
     # --- looking ---
@@ -192,6 +194,8 @@ class Stub:
     def _region(self, rest: bytes) -> bytes:
         """Of LLDB: the region at an address, or the gap that it is in."""
         address, start = _number(rest), 0
+        if self._target.has_paging:
+            return b"start:0;size:%x;permissions:rwx;" % ((1 << 64) - 1)
         for region in self._target.memory_map:
             if address < region.start:
                 return b"start:%x;size:%x;" % (start, region.start - start)
