@@ -29,6 +29,8 @@ INSTRUCTIONS_MAX = 1 << 16
 REMEMBERED_MAX = 64
 #: DWARF numbers of x0..x31 and f0..f31; rules for other registers (CSRs, vectors) are passed over.
 REGISTERS = 64
+#: Those of CSRs. One can be the return register, as sepc in code that a trap enters.
+CSRS = range(4096, 8192)
 
 
 #: t0..t2, a0..a7, t3..t6: what a function need not give back.
@@ -50,8 +52,8 @@ class Rules(NamedTuple):
     """The rules at one address.
 
     CFA = register `cfa_register` + `cfa_offset`. `registers` by DWARF number: 0..31 are x0..x31. `return_register`
-    holds the return address in the caller's set. `handler`: the function was not called, but interrupted another one:
-    somewhere it saves registers that a function may use up.
+    holds the return address in the caller's set; if it is neither x nor f, the pc of what was interrupted. `handler`:
+    the function was not called, but interrupted another one: somewhere it saves registers that a function may use up.
     """
 
     cfa_register: int
@@ -174,14 +176,15 @@ class _Reader:
             raise Damaged("a CIE that is none")
         version = entry.byte()
         augmentation = entry.text()
-        if version not in (1, 3, 4) or augmentation[:1] not in ("", "z"):
+        sized = augmentation.startswith("z")
+        if version not in (1, 3, 4) or not (sized or augmentation in ("", "S")):  # S: entered by a trap
             raise Damaged("a CIE of an unknown kind")
         if version == 4 and (entry.byte() != self._address_size or entry.byte() != 0):
             raise Damaged("addresses of another size")
         code_align, data_align = entry.uleb(), entry.sleb()
         return_register = entry.byte() if version == 1 else entry.uleb()
         encoding = 0
-        if augmentation:
+        if sized:
             length = entry.uleb()
             after = entry.place + length
             for letter in augmentation[1:]:
@@ -194,10 +197,10 @@ class _Reader:
                 elif letter != "S":
                     break
             entry.skip(after - entry.place)
-        if return_register >= REGISTERS:
+        if return_register >= REGISTERS and return_register not in CSRS:
             raise Damaged("a return address in no register")
         where = entry.place, entry.end
-        return _Common(code_align, data_align, return_register, encoding, bool(augmentation), where)
+        return _Common(code_align, data_align, return_register, encoding, sized, where)
 
     def _pointer(self, entry: Cursor, encoding: int) -> int:
         """An address, or a size, written as `encoding` says (0: as a plain address)."""
@@ -236,7 +239,7 @@ class _Row:
         self.saves_all = False
 
     def set(self, register: int, rule: Rule) -> None:
-        if register < REGISTERS:
+        if register < REGISTERS or register == self.common.return_register:
             self.registers[register] = rule
             self.saves_all |= rule.kind == "saved" and register in _CALLER_SAVED
 

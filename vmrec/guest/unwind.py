@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Backtraces: who called the function that is running, from registers, memory and call frame information.
 
-    for each frame     call frame information, if there is some for its pc
+    for each frame     call frame information, if there is some for its pc; it may say that the pc was interrupted
                        else ra, if the function has saved nothing (yet) and all registers are known
                        else the frame pointer s0, if what it points at looks like a frame
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vmrec.errors import UsageError
-from vmrec.guest.cfi import Rule, Rules
+from vmrec.guest.cfi import REGISTERS, Rule, Rules
 from vmrec.guest.symbols import Function, Symbols
 
 __all__ = ["DEPTH_MAX", "Frame", "ReadMemory", "is_call", "unwind"]
@@ -61,8 +61,8 @@ def unwind(
 ) -> list[Frame]:
     """The frames from the one at `pc` outwards: at least that one, at most `depth`.
 
-    `registers` are x0..x31. `interrupted_pc` is where the last trap came from (mepc): with it the backtrace goes on
-    behind a trap handler written in C; without it, and behind a second handler, it ends there.
+    `registers` are x0..x31. `interrupted_pc` is where the last trap came from (mepc, sepc): with it the backtrace goes
+    on behind a trap handler written in C; without it, and behind a second handler, it ends there.
     """
     walker = _Walker(symbols, read, interrupted_pc)
     frames: list[Frame] = []
@@ -137,6 +137,10 @@ class _Walker:
         for number, rule in rules.registers.items():
             if 0 < number < 32:
                 after[number] = self._value(rule, cfa, before, number)
+        if rules.return_register >= REGISTERS:
+            where = rules.registers.get(rules.return_register)
+            pc = None if where is None else self._value(where, cfa, before, rules.return_register)
+            return None if pc is None else _Found(pc, tuple(after), "interrupted", cfa)
         if rules.handler:
             pc, self._interrupted_pc = self._interrupted_pc, None
             return None if pc is None else _Found(pc, tuple(after), "interrupted", cfa)
@@ -154,7 +158,7 @@ class _Walker:
             return cfa + rule.value & self._mask
         if rule.kind == "register":
             return before[rule.value] if rule.value < 32 else None
-        return before[number] if rule.kind == "same" else None
+        return before[number] if rule.kind == "same" and number < 32 else None
 
     def _by_frame_pointer(self, found: _Found) -> _Found | None:
         """gcc and clang keep ra and the caller's s0 just below what s0 points at (psABI, frame pointer convention)."""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from vmrec.errors import UsageError
 from vmrec.guest.unwind import unwind
+from vmrec.isa.privileged import MACHINE
 from vmrec.query.backtrace import Backtrace, StackFrame
 from vmrec.query.html import table
 from vmrec.query.track import Track
@@ -189,7 +190,7 @@ class Moment:
             self.pc,
             [self.regs[number] for number in range(32)],
             self.mem.read,
-            interrupted_pc=self.csrs.get("mepc"),
+            interrupted_pc=self.csrs.get("mepc" if self.privilege == MACHINE else "sepc"),
             depth=limit,
         )
         return Backtrace(StackFrame.of(level, frame, self._track) for level, frame in enumerate(frames))

@@ -17,6 +17,7 @@ from typing import Any
 from vmrec.debug.target import Target
 from vmrec.errors import UsageError
 from vmrec.guest.unwind import DEPTH_MAX, Frame, unwind
+from vmrec.isa.privileged import MACHINE
 from vmrec.isa.registers import ABI_NAMES, FLOAT_ABI_NAMES, cause_text
 from vmrec.replay.names import number, record_text
 
@@ -51,7 +52,7 @@ class Frames:
             state = self._target.state
             self._frames = unwind(
                 self._target.symbols, state.pc, state.regs, state.read_virtual,
-                interrupted_pc=state.csrs.get("mepc"), depth=DEPTH_MAX,
+                interrupted_pc=state.csrs.get("mepc" if state.privilege == MACHINE else "sepc"), depth=DEPTH_MAX,
             )  # fmt: skip
         return self._frames
 
