@@ -42,7 +42,10 @@ PROFILES = {
     "rv32imac": Profile("rv32imac_zicsr_zifencei", "ilp32", "riscv32-freestanding-none", "generic_rv32+m+a+c"),
     "rv64imac": Profile("rv64imac_zicsr_zifencei", "lp64", "riscv64-freestanding-none", "generic_rv64+m+a+c"),
     "rv64gc": Profile("rv64gc_zicsr_zifencei", "lp64d", "riscv64-freestanding-none", "generic_rv64+m+a+f+d+c"),
+    "rv32gc": Profile("rv32gc_zicsr_zifencei", "ilp32d", "riscv32-freestanding-none", "generic_rv32+m+a+f+d+c"),
 }
+#: With supervisor and user mode the compiler has nothing to do.
+PROFILES |= {f"{isa}su": PROFILES[isa] for isa in ("rv64gc", "rv32gc")}
 RUNTIME = ("runtime/start.S", "runtime/finish.c", "runtime/uart.c")
 TASKS = ("runtime/tasks.S",)
 
@@ -84,6 +87,10 @@ GUESTS = (
     Guest("lrsc", "rv32imac", ("lrsc.c",)),
     Guest("lrsc64", "rv64imac", ("lrsc.c",)),
     Guest("fp", "rv64gc", ("fp.c",)),
+    Guest("paging", "rv64gcsu", ("paging.c", "paging-probes.S")),
+    Guest("paging32", "rv32gcsu", ("paging.c", "paging-probes.S")),
+    Guest("live-tables", "rv64gcsu", ("live-tables.c", "live-tables-code.S")),
+    Guest("live-tables32", "rv32gcsu", ("live-tables.c", "live-tables-code.S")),
     Guest("forever", "rv32im", ("forever.S",), ()),
     Guest("wfi-forever", "rv32im", ("wfi-forever.S",), ()),
     Guest("nowhere", "rv32im", ("nowhere.S",), ()),

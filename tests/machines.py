@@ -34,6 +34,8 @@ ENGINES: tuple[Engine, ...] = ("auto", "engine", "stepper")
 GUESTS = Path(__file__).resolve().parent.parent / "guests" / "bin"
 NONE = 2**64 - 1
 MSTATUS_FS = 3 << 13
+#: Guests that need supervisor mode, which no ELF file says.
+SUPERVISED = {"paging": "rv64gcsu", "paging32": "rv32gcsu", "live-tables": "rv64gcsu", "live-tables32": "rv32gcsu"}
 T = TypeVar("T")
 
 
@@ -179,7 +181,7 @@ class Run:
     def of(cls, name: str, *, ram_size: int = 1 << 20, **config: Any) -> Run:
         """A run of a committed guest from reset."""
         elf = shipped(name)
-        return cls(Machine(MachineConfig(isa=elf.isa, ram_size=ram_size, **config), elf))
+        return cls(Machine(MachineConfig(isa=SUPERVISED.get(name, elf.isa), ram_size=ram_size, **config), elf))
 
     def to(self, until: int, engine: Engine = "auto") -> Exit:
         """Runs until `until`, or to an exit that is not for bookkeeping."""

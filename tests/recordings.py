@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from machines import SUPERVISED
+
 from vmrec.guest.builtin import builtin_guest
 from vmrec.guest.elf import load_guest
 from vmrec.machine.board import MachineConfig
@@ -40,7 +42,7 @@ def record(
 ) -> Recorded:
     """Records the builtin `guest` into `path`."""
     loaded = load_guest(builtin_guest(guest))
-    config = MachineConfig(isa=loaded.isa, time_rule="virtual" if chaos is None else "stepped")
+    config = MachineConfig(isa=SUPERVISED.get(guest, loaded.isa), time_rule="virtual" if chaos is None else "stepped")
     console: list[bytes] = []
     with Machine(config, loaded) as machine:
         writer = TraceWriter(path, make_header(machine, capture=capture, seed=seed, chaos=chaos, created=CREATED))

@@ -14,6 +14,7 @@ from vmrec.machine.machine import Engine, Exit
 FOREVER = 10**9
 GUESTS = (
     "hello", "sort", "timer", "dice", "traps", "smc", "mixed", "counters", "race", "lrsc", "lrsc64", "fp", "loop-smc",
+    "paging", "paging32", "live-tables", "live-tables32",
 )  # fmt: skip
 
 

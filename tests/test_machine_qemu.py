@@ -17,7 +17,8 @@ pytestmark = pytest.mark.qemu
 #: Seconds after which something is wrong; each run takes a fraction of one.
 TIMEOUT = 60
 #: The guests that guests/README.md says print the same; `counters` needs QEMU to count instructions.
-SAME = ("hello", "sort", "timer", "traps", "smc", "mixed", "lrsc", "lrsc64", "loop-smc", "loop-mmio")
+SAME = ("hello", "sort", "timer", "traps", "smc", "mixed", "lrsc", "lrsc64", "loop-smc", "loop-mmio", "paging",
+        "paging32")  # fmt: skip
 COUNTED = ("counters",)
 
 #: Where Unicorn 2.1.4 departs from the manual in floating point, QEMU 7.2 does not, and machine revision 1 keeps it.
@@ -41,8 +42,7 @@ def on_qemu(name: str, *options: str, stdin: bytes = b"") -> tuple[bytes, int]:
 
 
 def on_vmrec(name: str, isa: str | None = None) -> tuple[bytes, int]:
-    elf = shipped(name)
-    run = Run(Machine(MachineConfig(isa=isa or elf.isa, ram_size=1 << 20), elf))
+    run = Run.of(name) if isa is None else Run(Machine(MachineConfig(isa=isa, ram_size=1 << 20), shipped(name)))
     assert run.to(10**9) is Exit.STOPPED
     result = run.console().replace(b"\r\n", b"\n"), run.machine.exit_code
     run.close()
