@@ -81,6 +81,7 @@ extern struct machine {
     uint64_t ram_end;
     uint64_t timebase; /* ticks a second */
     uint64_t slice;    /* ticks that a process may run before another has its turn */
+    bool tick;         /* wake up once in a slice even when there is nothing to do */
     bool sstc;         /* the hart has stimecmp */
     int hart;
     char arguments[256]; /* of the boot: "run=work 10" */

@@ -18,25 +18,26 @@ static void first_process(void)
         panic("there is no init on the disk that can be executed");
 }
 
-/* "slice=200" among the arguments: microseconds. */
-static uint64_t slice_of(const char *arguments)
+/* The number behind "name=" among the boot arguments, at most a million; `otherwise` if it is not there. */
+static uint64_t argument(const char *name, uint64_t otherwise)
 {
-    uint64_t microseconds = 1000;
-    for (const char *at = arguments; *at; at++)
-        if ((at == arguments || at[-1] == ' ') && memcmp(at, "slice=", 6) == 0) {
-            microseconds = 0;
-            for (at += 6; *at >= '0' && *at <= '9' && microseconds < 1000000; at++)
-                microseconds = microseconds * 10 + (uint64_t)(*at - '0');
-            break;
+    size_t length = text_length(name);
+    for (const char *at = machine.arguments; *at; at++)
+        if ((at == machine.arguments || at[-1] == ' ') && memcmp(at, name, length) == 0) {
+            uint64_t value = 0;
+            for (at += length; *at >= '0' && *at <= '9' && value < 1000000; at++)
+                value = value * 10 + (uint64_t)(*at - '0');
+            return value;
         }
-    return (microseconds ? microseconds : 1) * machine.timebase / 1000000;
+    return otherwise;
 }
 
 void main(uint64_t hart, const void *devicetree)
 {
     machine.hart = (int)hart;
     devicetree_read(devicetree); /* first: nobody keeps its memory from being given away */
-    machine.slice = slice_of(machine.arguments);
+    machine.slice = argument("slice=", 1000) * machine.timebase / 1000000 + 1; /* it was microseconds; never 0 */
+    machine.tick = argument("tick=", 0) != 0;
     page_init((uint64_t)kernel_end, machine.ram_end);
     vm_init();
     console_init(); /* its addresses exist since vm_init */

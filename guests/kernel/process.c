@@ -191,14 +191,15 @@ void scheduler(void)
         for (int i = 1; i <= PROCESSES && !next; i++)
             if (process[(turn + i) % PROCESSES].state == RUNNABLE)
                 next = &process[(turn + i) % PROCESSES];
+        uint64_t slice_end = time_now() + machine.slice;
+        if (!next && !machine.tick)
+            slice_end = alarm; /* nothing is to be done before then */
+        timer_set(alarm < slice_end ? alarm : slice_end);
         if (!next) {
-            timer_set(alarm); /* no tick when nothing is to be done */
             idle();
             continue;
         }
         turn = (int)(next - process);
-        uint64_t slice_end = time_now() + machine.slice;
-        timer_set(alarm < slice_end ? alarm : slice_end);
         vm_switch(next->space.root, next->pid);
         current = next;
         next->state = RUNNING;

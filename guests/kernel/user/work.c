@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* work.c: `work N`: N rounds of everything a kernel does, each round checked; for measuring and for tests. */
+/* work.c: `work N [nodisk]`: N rounds of all that a kernel does, each round checked; for measuring and for tests. */
 #include "user.h"
 
 #define CALLS 2000u    /* system calls that do nothing */
@@ -119,15 +119,17 @@ static const struct {
     unsigned (*run)(void);
 } parts[] = {
     {"system calls", system_calls}, {"page faults", page_faults}, {"switches", switches},
-    {"disk", disk},                 {"program", program},
+    {"disk", disk},                 {"program", program}, /* these two use the disk */
 };
+#define PARTS (sizeof parts / sizeof *parts)
 
 int main(int argc, char **argv)
 {
     unsigned rounds = argc > 1 ? number_of(argv[1], 1) : 1;
+    unsigned count = argc > 2 && text_equal(argv[2], "nodisk") ? PARTS - 2 : PARTS;
     for (unsigned round = 1; round <= rounds; round++) {
         seed = round;
-        for (unsigned i = 0; i < sizeof parts / sizeof *parts; i++)
+        for (unsigned i = 0; i < count; i++)
             if (!parts[i].run()) {
                 print("work: round %u: %s: WRONG\n", round, parts[i].name);
                 return 1;
