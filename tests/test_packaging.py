@@ -61,8 +61,10 @@ def test_an_sdist_builds_a_wheel_that_runs(checkout: Path, tmp_path: Path) -> No
         archive.extractall(tmp_path / "site")
     assert {"vmrec/native/_vmrec.abi3.so", "vmrec/py.typed", "vmrec/guest/bin/hello.elf"} <= names
     assert not [name for name in names if name.endswith((".c", ".h", ".o")) or name == "vmrec/native/build.py"]
-    assert {path.name for path in (ROOT / "guests" / "bin").glob("*.elf")} == {
-        name.rpartition("/")[2] for name in names if name.endswith(".elf")
+    binaries = ROOT / "guests" / "bin"
+    shipped = [*binaries.glob("*.elf"), *(binaries / "kernel").iterdir()]
+    assert {path.relative_to(ROOT / "guests").as_posix() for path in shipped} == {
+        name.removeprefix("vmrec/guest/") for name in names if name.startswith("vmrec/guest/bin/")
     }
     assert list(unpacked.rglob("*.so")) == [], "a wheel leaves nothing behind in the sources"
 

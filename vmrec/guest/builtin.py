@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vmrec.errors import GuestError
 
-__all__ = ["builtin_guest", "builtin_names", "resolve_guest"]
+__all__ = ["builtin_guest", "builtin_names", "kernel_file", "resolve_guest", "resolve_image"]
 
 _HERE = Path(__file__).resolve()
 #: In an installed wheel the guests lie beside this file, in a checkout in `guests/bin`.
@@ -49,6 +49,24 @@ def resolve_guest(argument: str | os.PathLike[str]) -> Path:
     if path.is_file() or (path.exists() and name not in _builtins()):
         return path
     return builtin_guest(name)
+
+
+def kernel_file(name: str) -> Path | None:
+    """A file of the teaching kernel that comes with vmrec, e.g. "kernel.elf" or "kernel.img"; None if there is none."""
+    for place in _PLACES:
+        path = place / "kernel" / name
+        if path.parent.is_dir():
+            return path if Path(name).name == name and path.is_file() else None
+    return None
+
+
+def resolve_image(argument: str) -> str:
+    """What the argument of --kernel, --drive or --symbols means: a file, else one of the teaching kernel.
+
+    The argument itself if it is neither: whoever opens it will say so.
+    """
+    found = None if os.path.lexists(argument) else kernel_file(argument)
+    return argument if found is None else str(found)
 
 
 def _builtins() -> dict[str, Path]:

@@ -263,6 +263,8 @@ if BuildHookInterface is not None:
             included[str(output)] = f"{NATIVE.as_posix()}/{output.name}"
             for guest in sorted((root / "guests" / "bin").glob("*.elf")):
                 included[str(guest)] = f"vmrec/guest/bin/{guest.name}"
+            for file in sorted((root / "guests" / "bin" / "kernel").iterdir()):
+                included[str(file)] = f"vmrec/guest/bin/kernel/{file.name}"
 
         def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
             """Called by hatchling when the wheel is written."""
