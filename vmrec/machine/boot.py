@@ -26,6 +26,7 @@ from blake3 import blake3
 
 from vmrec.errors import GuestError, UsageError
 from vmrec.guest.boot import Boot, Image
+from vmrec.guest.builtin import resolve_image
 from vmrec.guest.devicetree import BadTree, Tree, parse_tree
 from vmrec.guest.elf import FILE_SIZE_MAX, Guest, Segment
 from vmrec.guest.images import BootFile, read_boot_file
@@ -120,11 +121,11 @@ def read_boot_files(options: BootOptions) -> BootFiles:
 
 
 def _read(kind: str, path: str | None) -> BootFile | None:
-    return None if path is None else read_boot_file(kind, path)
+    return None if path is None else read_boot_file(kind, resolve_image(path))
 
 
 def _symbols(path: str) -> BootFile:
-    file = read_boot_file("kernel", path)
+    file = read_boot_file("kernel", resolve_image(path))
     if not file.is_elf:
         raise GuestError(path, "is not an ELF file, and has no symbols; --symbols takes the ELF file of an image")
     return file
