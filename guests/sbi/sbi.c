@@ -116,14 +116,22 @@ uintptr_t trap(uintptr_t cause, uintptr_t pc, uintptr_t value)
     return pc;
 }
 
+/* Interrupts come only here, so that none comes between a look and the wait that it is for. */
+static void let_interrupts_in(void)
+{
+    csr_set(sstatus, SSTATUS_SIE);
+    csr_clear(sstatus, SSTATUS_SIE);
+}
+
 static void try_timers(void)
 {
     csr_set(sie, SIE_TIMER);
-    csr_set(sstatus, SSTATUS_SIE);
     for (unsigned i = 0; i < 3; i++) {
         set_timer(i == 1 ? LEGACY_SET_TIMER : TIME, now() + 200);
-        while (timers == i)
+        while (timers == i) {
             __asm__ volatile("wfi" : : : "memory");
+            let_interrupts_in();
+        }
     }
     print("timers: ");
     print_number((intptr_t)timers);
@@ -135,10 +143,10 @@ static void try_messages(void)
     csr_set(sie, SIE_SOFTWARE);
     show("send to hart 0", call(IPI, 0, 1, 0, 0));
     while (messages == 0)
-        ;
+        let_interrupts_in();
     show("send to all", call(IPI, 0, 0, (uintptr_t)-1, 0));
     while (messages == 1)
-        ;
+        let_interrupts_in();
     show("send to hart 7", call(IPI, 0, 1, 7, 0));
     csr_clear(sie, SIE_SOFTWARE);
 }
@@ -152,6 +160,8 @@ static void try_harts(void)
     show("sfence.vma", call(RFENCE, 1, 1, 0, 0));
     set_timer(TIME, now() + 200);
     show("suspend", call(HSM, 3, 0, 0, 0));
+    while (timers == 3)
+        let_interrupts_in();
 }
 
 static void try_errors(void)
@@ -224,7 +234,6 @@ void main(uintptr_t hart, const uint32_t *tree)
     try_harts();
     try_errors();
     try_typing();
-    csr_clear(sstatus, SSTATUS_SIE);
     set_timer(TIME, now() + 200);
     show("suspend for good", call(HSM, 3, 0x80000000u, (uintptr_t)&wake_entry, 4711));
     call(SRST, 0, 0, 1, 0);
