@@ -162,7 +162,9 @@ class Player:
     def _restore(self, checkpoint: CheckpointMark) -> None:
         state, _ = self.trace.checkpoint(checkpoint)
         try:
-            for index, content in self.trace.contents(checkpoint):
+            # Of images, what nobody has stored to stays in the trace until it is touched.
+            here = self.machine.initial_pages if self.guest.boot is not None else None
+            for index, content in self.trace.contents(checkpoint, here):
                 self.machine.set_page(index, content)
             self.machine.set_state(state)
         except UsageError as error:

@@ -386,10 +386,14 @@ class TraceReader:
         part = self._part(mark.frame)
         return part.file.page_hashes(replace(mark, frame=part.local(mark.frame)))
 
-    def contents(self, mark: CheckpointMark) -> Iterator[tuple[int, bytes]]:
-        """Yields (page index, content) for every page of `pages(mark)`, in the order in which the file has them."""
-        file = self._part(mark.frame).file
-        wanted = sorted((file.page_frame(hash_), page, hash_) for page, hash_ in self.page_hashes(mark).items())
+    def contents(self, mark: CheckpointMark, but: Mapping[int, bytes] | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yields (page index, content) for every page of `pages(mark)`, in the order in which the file has them.
+
+        Pages with the hash that `but` has for them are left out.
+        """
+        file, known = self._part(mark.frame).file, but or {}
+        hashes = ((page, hash_) for page, hash_ in self.page_hashes(mark).items() if known.get(page) != hash_)
+        wanted = sorted((file.page_frame(hash_), page, hash_) for page, hash_ in hashes)
         for _, page, hash_ in wanted:
             yield page, self.page(hash_)
 

@@ -24,8 +24,13 @@ _REGULAR_READABLE = 0o100444
 _PROCESS = re.compile(r"^/proc/[0-9]+/")
 
 
-def guest_files(name: str, elf: bytes, regions: tuple[MemoryRegion, ...]) -> dict[str, bytes]:
-    """The files of a guest: its ELF under `name`, and of any process number what plug-ins look for."""
+def guest_files(name: str, elfs: tuple[bytes, ...], regions: tuple[MemoryRegion, ...]) -> dict[str, bytes]:
+    """The files of a guest: its ELF under `name`, and of any process number what plug-ins look for.
+
+    Of several ELF files the others are name-1.elf, name-2.elf and so on.
+    """
+    elf = elfs[0] if elfs else b""
+    others = {f"/{name.removesuffix('.elf')}-{number}.elf": more for number, more in enumerate(elfs[1:], 1)}
     maps = "".join(
         f"{region.start:08x}-{region.end:08x} {'rwxp' if region.kind == 'ram' else 'r-xp'} 00000000 00:00 0 "
         f"[{region.name}]\n"
@@ -33,6 +38,7 @@ def guest_files(name: str, elf: bytes, regions: tuple[MemoryRegion, ...]) -> dic
     )
     return {
         f"/{name}": elf,
+        **others,
         "/proc/self/exe": elf,
         "/proc/self/maps": maps.encode(),
         "/proc/self/cmdline": name.encode() + b"\0",

@@ -67,7 +67,7 @@ class Stub:
         self._registers = Registers(target)
         name = re.sub(r"[^A-Za-z0-9._-]", "_", target.guest.name) or "guest"
         self._name = name if name.endswith(".elf") else f"{name}.elf"
-        self._files = Files(guest_files(self._name, target.guest.data, target.memory_map))
+        self._files = Files(guest_files(self._name, target.guest.elfs, target.memory_map))
         self._points: dict[tuple[int, int, int], Point] = {}
         self._extended = False
         self._features: frozenset[bytes] = frozenset()
@@ -139,10 +139,11 @@ class Stub:
         self._features = frozenset(rest.split(b";"))
         # With a map GDB asks for no address that is not in it: with paging that would be for most of them.
         mapped = b"" if self._target.has_paging else b"qXfer:memory-map:read+;"
+        program = b"qXfer:exec-file:read+;" if self._target.guest.data else b""
         return (
             b"PacketSize=%x;QStartNoAckMode+;vContSupported+;swbreak+;hwbreak+;ReverseStep+;ReverseContinue+;"
-            b"ConditionalBreakpoints+;qXfer:features:read+;%sqXfer:exec-file:read+;"
-            b"qXfer:threads:read+;binary-upload+" % (PACKET_SIZE, mapped)
+            b"ConditionalBreakpoints+;qXfer:features:read+;%s%sqXfer:threads:read+;binary-upload+"
+            % (PACKET_SIZE, mapped, program)
         )
 
     # --- looking ---
@@ -174,7 +175,7 @@ class Stub:
             (b"threads", b""): lambda: '<?xml version="1.0"?><threads><thread id="1" name="hart 0"/></threads>',
         }
         if kind == b"exec-file":
-            make: Callable[[], str] | None = lambda: f"/{self._name}" if self._target.guest.data else ""  # noqa: E731
+            make: Callable[[], str] | None = lambda: f"/{self._name}"  # noqa: E731
         else:
             make = contents.get((kind, annex))
         if make is None or operation != b"read":
