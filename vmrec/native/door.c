@@ -348,6 +348,8 @@ void vm_set_missing(vm_t *vm, uint64_t page, int missing)
         in->page_flags[page] |= PAGE_MISSING;
         in->missing++;
         engine_flush_tlb(vm);
+        if (in->supervisor)
+            walk_forget_fast(vm);
     } else if (!missing && was) {
         in->page_flags[page] &= (uint16_t)~PAGE_MISSING;
         in->missing--;

@@ -185,6 +185,23 @@ typedef struct {
 
 enum access { ACCESS_LOAD, ACCESS_STORE, ACCESS_FETCH };
 
+/*
+ * RAM that the stepper reaches by virtual address without asking: see walk.c. A *view* is what a translation depends
+ * on besides tables; its key is the low bits of the tags that are valid in it.
+ */
+#define FAST 256u
+#define FAST_KEYS (PAGE_SIZE - 1) /* 0 stands for none, and a tag of all ones is no page's */
+#define VIEWS 8u
+typedef struct {
+    uint64_t tag;   /* address of the virtual page, and the key */
+    uint64_t page;  /* of RAM */
+    uint8_t *bytes; /* of that page */
+} fast_t;
+typedef struct {
+    uint64_t satp, rest; /* rest: privilege mode of loads and stores, mstatus.SUM and MXR */
+    uint64_t key;        /* 0: no such view */
+} view_t;
+
 /* What the walk says of a page, as bits. */
 #define MAY_LOAD 1u
 #define MAY_STORE 2u
@@ -226,6 +243,11 @@ struct vm_internal {
     int identity;           /* loads, stores and fetches reach the physical address that they name */
     uint64_t walk_epoch;
     kept_t kept[3][KEPT];
+    fast_t fast[2][FAST];   /* for loads, for stores */
+    uint64_t fast_key;      /* of the view in force; 0: ask for each access */
+    uint64_t last_key;
+    view_t views[VIEWS];
+    uint32_t next_view;
     uint32_t *tables;       /* pages that are PAGE_TABLE */
     size_t table_count;
     uint8_t straddle[2];    /* the upper half of the instruction last decoded across the end of a page */
@@ -294,7 +316,8 @@ int walk_store_ready(vm_t *vm, uint64_t address, uint32_t size, uint64_t place[2
 void walk_store(vm_t *vm, uint64_t address, uint32_t size, const uint64_t place[2], uint64_t value);
 uint64_t walk_space(const vm_t *vm, enum access access); /* the satp that translates such accesses now; 0: none */
 void walk_forget(vm_t *vm);       /* a page table may have changed */
-void walk_view_changed(vm_t *vm); /* mode, satp, mstatus or physical memory protection changed */
+void walk_view_changed(vm_t *vm); /* mode, satp, mstatus, physical memory protection or watched ranges changed */
+void walk_forget_fast(vm_t *vm);  /* a page of RAM is no more to be reached without asking */
 
 /* pmp.c */
 uint32_t pmp_rights(const vm_t *vm, uint64_t physical, uint64_t mode); /* MAY_* */

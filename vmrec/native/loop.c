@@ -263,6 +263,7 @@ static vm_t *create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_s
     if (vm->in) {
         vm->in->uncounted = uncounted;
         vm->in->supervisor = (extensions & EXT_S) != 0;
+        memset(vm->in->fast, 0xff, sizeof vm->in->fast);
         if (!door_create(vm))
             *error = engine_create(vm, uc);
     }

@@ -354,6 +354,7 @@ int vm_points_set(vm_t *vm, const uint64_t *breaks, size_t break_count, const wa
     set_all(vm, 1);
     if (vm->tohost)
         vm_watch(vm, vm->tohost);
+    walk_view_changed(vm);
     return 0;
 }
 

@@ -76,6 +76,14 @@
 #define SEEN(address, size, value, write)                                                                               \
     (UNLIKELY(in->points.range_count) ? points_access(vm, PC(), (address), (size), (value), (write)) : (void)0)
 
+/* RAM at `address` that walk.c has told of, and all of it in one page; NULL: ask. */
+#define FAST_PLACE(access, address, size)                                                                               \
+    ((in->fast[access][((address) >> PAGE_SHIFT) % FAST].tag                                                            \
+      == (((uint64_t)(address) & ~(uint64_t)(PAGE_SIZE - 1)) | in->fast_key))                                           \
+             && ((address) & (PAGE_SIZE - 1)) <= PAGE_SIZE - (size)                                                     \
+         ? &in->fast[access][((address) >> PAGE_SHIFT) % FAST]                                                          \
+         : NULL)
+
 /* Loads: `raw` is the zero-extended memory value, `put` stores the register. */
 #define LOAD(name, type, put)                                                                                           \
     L_##name:                                                                                                           \
@@ -84,6 +92,14 @@
         uint64_t offset = (uint64_t)address - RAM_BASE, raw = 0;                                                        \
         if (LIKELY(offset < fast_limit)) {                                                                              \
             memcpy(&raw, ram + offset, sizeof(type));                                                                   \
+            ROW(address, raw);                                                                                          \
+            put;                                                                                                        \
+            x[0] = 0;                                                                                                   \
+            NEXT;                                                                                                       \
+        }                                                                                                               \
+        const fast_t *fast = FAST_PLACE(ACCESS_LOAD, address, sizeof(type));                                            \
+        if (LIKELY(fast)) {                                                                             \
+            memcpy(&raw, fast->bytes + (address & (PAGE_SIZE - 1)), sizeof(type));                                      \
             ROW(address, raw);                                                                                          \
             put;                                                                                                        \
             x[0] = 0;                                                                                                   \
@@ -112,6 +128,12 @@
                    && (offset & (PAGE_SIZE - 1)) <= PAGE_SIZE - sizeof(type))) {                                        \
             ROW(store_address, store_value);                                                                            \
             memcpy(ram + offset, &store_value, sizeof(type));                                                           \
+            NEXT;                                                                                                       \
+        }                                                                                                               \
+        const fast_t *fast = FAST_PLACE(ACCESS_STORE, store_address, sizeof(type));                                     \
+        if (LIKELY(fast && flags[fast->page] == PAGE_DIRTY)) {                                          \
+            ROW(store_address, store_value);                                                                            \
+            memcpy(fast->bytes + (store_address & (PAGE_SIZE - 1)), &store_value, sizeof(type));                        \
             NEXT;                                                                                                       \
         }                                                                                                               \
         goto store_slow;                                                                                                \
@@ -652,5 +674,6 @@ finish:
 #undef ROW
 #undef CLOSE
 #undef BEHIND
+#undef FAST_PLACE
 #undef LOAD
 #undef STORE

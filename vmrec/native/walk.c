@@ -13,6 +13,9 @@
  * D bit is set by the access that needs it and by no other: the engine's fill callback only looks (walk_look), and
  * leaves such an access to the stepper.
  *
+ * The stepper has a third place, for RAM alone: `fast`, by virtual page and view. Changing between views that were met
+ * before keeps what is known in each; whatever makes walks differ begins all of them anew.
+ *
  * A store of an A or D bit forgets nothing: it changes no translation, since such a bit has no part in one and makes
  * no leaf out of a pointer, nor the other way round.
  */
@@ -246,6 +249,19 @@ static int places(vm_t *vm, uint64_t address, uint32_t size, enum access access,
     return result < 0 ? 2 : result > 0;
 }
 
+/* The access at `address` was done at `physical`, in one page: the next ones to it may go straight to RAM. */
+static void remember(vm_t *vm, uint64_t address, uint64_t physical, enum access access)
+{
+    struct vm_internal *in = vm->in;
+    uint64_t page = (physical - RAM_BASE) >> PAGE_SHIFT;
+    if (!in->fast_key || physical - RAM_BASE >= vm->ram_size)
+        return;
+    fast_t *fast = &in->fast[access][(address >> PAGE_SHIFT) % FAST];
+    fast->tag = (address & ~(uint64_t)(PAGE_SIZE - 1)) | in->fast_key;
+    fast->page = page;
+    fast->bytes = in->ram + (page << PAGE_SHIFT);
+}
+
 int walk_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value, uint64_t *cause, uint64_t *tval)
 {
     uint64_t place[2], high;
@@ -255,8 +271,12 @@ int walk_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value, uint64
         return result;
     *cause = CAUSE_LOAD_ACCESS;
     *tval = address;
-    if (first >= size || place[1] == place[0] + first)
-        return load_physical(vm, place[0], size, value);
+    if (first >= size || place[1] == place[0] + first) {
+        result = load_physical(vm, place[0], size, value);
+        if (result == 0)
+            remember(vm, address, place[0], ACCESS_LOAD);
+        return result;
+    }
     result = door_load(vm, place[0], first, value);
     if (result)
         return result;
@@ -276,6 +296,8 @@ int walk_store_ready(vm_t *vm, uint64_t address, uint32_t size, uint64_t place[2
     *tval = address;
     if (first >= size || place[1] == place[0] + first) {
         result = door_store_ready(vm, place[0], size);
+        if (result == 0)
+            remember(vm, address, place[0], ACCESS_STORE);
         return result == 1 ? 3 : result;
     }
     result = door_store_ready(vm, place[0], first);
@@ -296,6 +318,34 @@ void walk_store(vm_t *vm, uint64_t address, uint32_t size, const uint64_t place[
     door_store(vm, place[1], size - first, value >> (8 * first));
 }
 
+static void choose_view(vm_t *vm)
+{
+    struct vm_internal *in = vm->in;
+    uint64_t satp = vm->supervisor.satp;
+    uint64_t rest = mode_of(vm, ACCESS_LOAD) | (vm->hart.mstatus & (MSTATUS_SUM | MSTATUS_MXR));
+    in->fast_key = 0;
+    if (in->identity || in->points.range_count)
+        return;
+    for (uint32_t i = 0; i < VIEWS; i++)
+        if (in->views[i].key && in->views[i].satp == satp && in->views[i].rest == rest) {
+            in->fast_key = in->views[i].key;
+            return;
+        }
+    if (++in->last_key == FAST_KEYS) { /* tags with these keys may still be there */
+        memset(in->fast, 0xff, sizeof in->fast);
+        memset(in->views, 0, sizeof in->views);
+        in->last_key = 1;
+    }
+    in->fast_key = in->last_key;
+    in->views[in->next_view++ % VIEWS] = (view_t){satp, rest, in->last_key};
+}
+
+void walk_forget_fast(vm_t *vm)
+{
+    memset(vm->in->views, 0, sizeof vm->in->views);
+    choose_view(vm);
+}
+
 /* Also called for what a walk's answer depends on besides tables: satp, SUM, MXR and physical memory protection. */
 void walk_forget(vm_t *vm)
 {
@@ -308,6 +358,7 @@ void walk_forget(vm_t *vm)
     in->walk_epoch++;
     in->tlb_flush_needed = 1;
     in->recheck = 1;
+    walk_forget_fast(vm);
 }
 
 void walk_view_changed(vm_t *vm)
@@ -318,4 +369,6 @@ void walk_view_changed(vm_t *vm)
     if (identity != in->identity)
         in->recheck = 1;
     in->identity = identity;
+    if (in->supervisor)
+        choose_view(vm);
 }
