@@ -494,6 +494,30 @@ int engine_takes(vm_t *vm, uint64_t pc)
     return !code_offset(vm, pc, &offset) && !(vm->in->page_flags[offset >> PAGE_SHIFT] & PAGE_STEPPED);
 }
 
+/*
+ * Is the engine likely to get far from `pc`? Entering and leaving it costs as much as some hundred steps of the stepper.
+ * Kernels are full of code that it can run only so far, to the next lock or CSR: where it was left soon the last time,
+ * most of the next ones are the stepper's. Who executes makes no difference to the result.
+ */
+int engine_worth(vm_t *vm, uint64_t pc)
+{
+    struct vm_internal *in = vm->in;
+    short_run *run = &in->short_runs[(pc >> 1) % SHORT_RUNS];
+    if (run->pc != pc || !run->skip)
+        return 1;
+    run->skip--;
+    return 0;
+}
+
+static void note_run(struct vm_internal *in, uint64_t pc, uint64_t steps)
+{
+    short_run *run = &in->short_runs[(pc >> 1) % SHORT_RUNS];
+    if (steps < SHORT_RUN)
+        *run = (short_run){pc, SHORT_RUN_SKIP};
+    else if (run->pc == pc)
+        run->skip = 0;
+}
+
 /* Runs from the current position towards `target`; returns at an exact step boundary, wherever that is. */
 void engine_run(vm_t *vm, uint64_t target)
 {
@@ -531,6 +555,8 @@ void engine_run(vm_t *vm, uint64_t target)
     }
     if (inside && block.count)
         position += count_instructions(vm, block.pc, pc, 0) - block.count;
+    if (in->supervisor && target - vm->time.position > SHORT_RUN)
+        note_run(in, vm->hart.pc, position - vm->time.position);
     vm->hart.pc = pc;
     vm->engine_entries++;
     vm->engine_steps += position - vm->time.position;

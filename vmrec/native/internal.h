@@ -185,6 +185,15 @@ typedef struct {
 
 enum access { ACCESS_LOAD, ACCESS_STORE, ACCESS_FETCH };
 
+/* Where the engine was left soon: see engine_worth. */
+#define SHORT_RUNS 1024u
+#define SHORT_RUN 256u      /* steps */
+#define SHORT_RUN_SKIP 31u  /* visits before it is tried again */
+typedef struct {
+    uint64_t pc;
+    uint32_t skip;
+} short_run;
+
 /*
  * RAM that the stepper reaches by virtual address without asking: see walk.c. A *view* is what a translation depends
  * on besides tables; its key is the low bits of the tags that are valid in it.
@@ -247,6 +256,7 @@ struct vm_internal {
     uint64_t fast_key;      /* of the view in force; 0: ask for each access */
     uint64_t last_key;
     view_t views[VIEWS];
+    short_run short_runs[SHORT_RUNS];
     uint32_t next_view;
     uint32_t *tables;       /* pages that are PAGE_TABLE */
     size_t table_count;
@@ -380,6 +390,7 @@ const char *engine_create(vm_t *vm, void *uc);
 void engine_destroy(vm_t *vm);
 void engine_run(vm_t *vm, uint64_t target);
 int engine_takes(vm_t *vm, uint64_t pc); /* may it run the code there? */
+int engine_worth(vm_t *vm, uint64_t pc); /* is it likely to get far? */
 int engine_float(vm_t *vm, uint32_t word); /* of machine revision 1; 0 done, -1 the instruction is illegal */
 void engine_flush_tlb(vm_t *vm);
 void engine_give_up_page(vm_t *vm, uint64_t page);

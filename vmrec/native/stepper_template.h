@@ -640,7 +640,7 @@ finish:
     vm->time.position = POSITION();
     pc = (UX)h->pc;
     if (!in->recheck && linger && vm->time.position < limit) {
-        if (in->reasons != reasons || !engine_takes(vm, pc))
+        if (in->reasons != reasons || !engine_takes(vm, pc) || !engine_worth(vm, pc))
             goto chunk;
     }
     in->lingering = in->recheck;
