@@ -252,7 +252,7 @@ struct vm_internal {
     int identity;           /* loads, stores and fetches reach the physical address that they name */
     uint64_t walk_epoch;
     kept_t kept[3][KEPT];
-    fast_t fast[2][FAST];   /* for loads, for stores */
+    fast_t fast[3][FAST];   /* per kind of access */
     uint64_t fast_key;      /* of the view in force; 0: ask for each access */
     uint64_t last_key;
     view_t views[VIEWS];
@@ -327,6 +327,13 @@ void walk_store(vm_t *vm, uint64_t address, uint32_t size, const uint64_t place[
 uint64_t walk_space(const vm_t *vm, enum access access); /* the satp that translates such accesses now; 0: none */
 void walk_forget(vm_t *vm);       /* a page table may have changed */
 void walk_view_changed(vm_t *vm); /* mode, satp, mstatus, physical memory protection or watched ranges changed */
+/* The RAM page of the code at `pc`, if it was walked to before; NEVER: ask walk_address, and tell of its answer. */
+static inline uint64_t walk_code_page(const struct vm_internal *in, uint64_t pc)
+{
+    const fast_t *fast = &in->fast[ACCESS_FETCH][(pc >> PAGE_SHIFT) % FAST];
+    return fast->tag == ((pc & ~(uint64_t)(PAGE_SIZE - 1)) | in->fast_key) ? fast->page : NEVER;
+}
+void walk_remember(vm_t *vm, uint64_t address, uint64_t physical, enum access access);
 void walk_forget_fast(vm_t *vm);  /* a page of RAM is no more to be reached without asking */
 
 /* pmp.c */

@@ -61,7 +61,12 @@ static decoded_page *rom_page(vm_t *vm, uint64_t pc)
 static decoded_page *code_page(vm_t *vm, uint64_t pc, int *fault, uint64_t *cause)
 {
     struct vm_internal *in = vm->in;
+    uint64_t page = in->identity ? NEVER : walk_code_page(in, pc), address = pc;
     *fault = 0;
+    if (page != NEVER && LIKELY((in->page_flags[page] & (PAGE_DECODED | PAGE_MISSING)) == PAGE_DECODED)) {
+        in->executing = page;
+        return in->decoded[page];
+    }
     if (UNLIKELY(!in->identity)) {
         int refused = walk_address(vm, pc, ACCESS_FETCH, &pc);
         if (refused) {
@@ -69,8 +74,10 @@ static decoded_page *code_page(vm_t *vm, uint64_t pc, int *fault, uint64_t *caus
             *fault = refused < 0 ? 2 : 1;
             return NULL;
         }
+        walk_remember(vm, address, pc, ACCESS_FETCH);
     }
-    uint64_t offset = pc - RAM_BASE, page = offset >> PAGE_SHIFT;
+    uint64_t offset = pc - RAM_BASE;
+    page = offset >> PAGE_SHIFT;
     if (LIKELY(offset < vm->ram_size)) {
         in->executing = page;
         if (UNLIKELY(in->page_flags[page] & PAGE_MISSING)) {

@@ -250,7 +250,7 @@ static int places(vm_t *vm, uint64_t address, uint32_t size, enum access access,
 }
 
 /* The access at `address` was done at `physical`, in one page: the next ones to it may go straight to RAM. */
-static void remember(vm_t *vm, uint64_t address, uint64_t physical, enum access access)
+void walk_remember(vm_t *vm, uint64_t address, uint64_t physical, enum access access)
 {
     struct vm_internal *in = vm->in;
     uint64_t page = (physical - RAM_BASE) >> PAGE_SHIFT;
@@ -274,7 +274,7 @@ int walk_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value, uint64
     if (first >= size || place[1] == place[0] + first) {
         result = load_physical(vm, place[0], size, value);
         if (result == 0)
-            remember(vm, address, place[0], ACCESS_LOAD);
+            walk_remember(vm, address, place[0], ACCESS_LOAD);
         return result;
     }
     result = door_load(vm, place[0], first, value);
@@ -297,7 +297,7 @@ int walk_store_ready(vm_t *vm, uint64_t address, uint32_t size, uint64_t place[2
     if (first >= size || place[1] == place[0] + first) {
         result = door_store_ready(vm, place[0], size);
         if (result == 0)
-            remember(vm, address, place[0], ACCESS_STORE);
+            walk_remember(vm, address, place[0], ACCESS_STORE);
         return result == 1 ? 3 : result;
     }
     result = door_store_ready(vm, place[0], first);
