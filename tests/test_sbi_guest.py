@@ -92,6 +92,19 @@ def test_recordings_replay_on_each_executor_and_row_by_row(width: str, run: Insi
         assert all(set(call.writes) <= {"a0", "a1", "mip", "soft_mip", "stimecmp", "mstatus", "satp"} for call in calls)
 
 
+@pytest.mark.parametrize("clock", [("--chaos", 7), ("--clock", "host")], ids=["chaos", "host"])
+def test_clocks_know_the_supervisors_timer(clock: tuple[object, ...], run: Inside, tmp_path: Path) -> None:
+    digests = []
+    for width in WIDTHS:
+        trace, console = record(run, tmp_path, width, *clock)
+        assert "\n".join(lines(console)) == EXPECTED
+        run("verify", trace)
+        again, _ = record(run, tmp_path, width, *clock, capture="inputs")
+        with TraceReader(trace) as first, TraceReader(again) as second:
+            digests.append([mark.value for mark in first.digests] == [mark.value for mark in second.digests])
+    assert all(digests) or clock[0] == "--clock"  # chaos is a function of its seed, the host's clock of the host
+
+
 def test_debuggers_see_calls_as_traps(run: Inside, tmp_path: Path) -> None:
     trace, _ = record(run, tmp_path, "64")
     with TraceReader(trace) as reader, Timeline(reader) as timeline:

@@ -274,9 +274,16 @@ class Machine:
 
     @property
     def clock_deadline(self) -> int | None:
-        """`mtimecmp` on the scale of clock events; None while no timer is set."""
-        deadline = self.mtimecmp
-        return None if deadline is None else (deadline - int(self._vm.clint.mtime_offset)) % 2**64
+        """The next deadline of a timer on the scale of clock events; None while no timer is set.
+
+        Of the CLINT's and the supervisor's timer it is the one that comes first; a deadline that is over counts only
+        if there is no other.
+        """
+        now, deadlines = self.mtime, [int(self._vm.clint.mtimecmp)]
+        if self._vm.supervisor.menvcfg >> 63:  # stimecmp counts
+            deadlines.append(int(self._vm.supervisor.stimecmp))
+        deadline = min((value for value in deadlines if value > now), default=min(deadlines))
+        return None if deadline == UINT64_MAX else (deadline - int(self._vm.clint.mtime_offset)) % 2**64
 
     @property
     def waiting(self) -> bool:

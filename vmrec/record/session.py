@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from vmrec.events import UINT64_MAX, Clock, Entropy, Event, Idle, Input, Poke, SetRegister
-from vmrec.machine.board import GRID
+from vmrec.machine.board import GRID, STEPS_PER_TICK
 from vmrec.machine.machine import Captured, Exit, Machine
 from vmrec.record.sources import ChaosClock, HostClock, InputPlan, KeptEvents, LiveInput, SeededEntropy
 from vmrec.record.terminal import Key
@@ -427,7 +427,8 @@ class LiveRun:
         machine, clock = self.machine, self._clock
         if clock is None:
             return machine.idle_to_deadline()
-        deadline = machine.clock_deadline if machine.deadline_steps() is not None else None
+        steps = machine.deadline_steps()  # of the timers that could end it
+        deadline = None if steps is None else machine.clock_ticks + steps // STEPS_PER_TICK
         ticks = (
             clock.end_wait(machine.position, machine.clock_ticks, deadline)
             if isinstance(clock, ChaosClock)
