@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from machines import Run, assemble, encode, guest, image, same, shipped
+from supervisors import entry, open_to_all, satp_of
 from unicorn.unicorn_py3.unicorn import uclib
 
 from vmrec.machine import cpu
@@ -26,6 +27,7 @@ FOREIGN = sys.platform == "win32" or platform.machine().lower() not in ("x86_64"
 only_here = pytest.mark.skipif(FOREIGN, reason="only x86-64 hosts with the System V calls have rewritten blocks")
 GUESTS = ("hello", "sort", "timer", "dice", "traps", "smc", "mixed", "counters", "race", "lrsc64", "fp", "loop-smc")
 UART = 0x1000_0000
+RAM_PAGES = {"root": 1, "middle": 2, "leaves": 3}
 
 
 def booted(code: bytes, *, inline: bool = True, ram_size: int = 1 << 20, isa: str = "rv64gc", **hart: int) -> Machine:
@@ -115,6 +117,42 @@ def test_a_fault_in_the_middle_of_a_block_is_where_the_stepper_has_it(step: int)
                 look = machine.state(), machine.read_memory(RAM_BASE, 1 << 20)
                 same(look, state_of.setdefault(cut, look))
             assert (inlined(machine) > 0) == (engine != "stepper" and inline and not FOREIGN) or engine == "auto"
+
+
+@pytest.mark.parametrize("window", [0, 0x4000_0000, 0x3F_8000_0000, 2**64 - (1 << 31)])
+def test_translated_blocks(window: int) -> None:
+    """Where the engine loads the pc as 32 bits, with or without sign, or as 64; faults in the middle of blocks."""
+    code = assemble(
+        encode("addi", 5, 5, imm=1),
+        encode("lbu", 8, 6, imm=5),
+        encode("addi", 9, 9, imm=3),
+        encode("sd", rs1=7, rs2=9, imm=8),
+        encode("jal", imm=-16),
+    )
+    gigabyte, table = window >> 30 & 511, bytearray(PAGE_SIZE)
+    leaves = [0, entry(0, 0xCF), entry(4, 0xCF), UART >> 12 << 10 | 0xCF]
+    table[8 * gigabyte : 8 * gigabyte + 8] = entry(RAM_PAGES["middle"], 1).to_bytes(8, "little")
+    parts = {
+        0: code,
+        RAM_PAGES["root"] * PAGE_SIZE: bytes(table),
+        RAM_PAGES["middle"] * PAGE_SIZE: entry(RAM_PAGES["leaves"], 1).to_bytes(8, "little"),
+        RAM_PAGES["leaves"] * PAGE_SIZE: b"".join(leaf.to_bytes(8, "little") for leaf in leaves),
+    }
+    state_of: dict[int, Any] = {}
+    for engine, inline in (("stepper", True), ("engine", True), ("engine", False), ("auto", True)):
+        with booted(image(parts), inline=inline, isa="rv64gcsu") as m:
+            state = m.state()
+            state["hart"] |= {"pc": window + PAGE_SIZE, "priv": 1}
+            for number, page in ((7, 2), (6, 3)):
+                state["hart"]["x"][number] = window + page * PAGE_SIZE
+            state["supervisor"] |= {"satp": satp_of(64, 3, RAM_PAGES["root"]), **open_to_all(64)}
+            m.set_state(state)
+            for cut in (1, 2, 3, 4, 5, 6, 17, 98, 1000, 1001, 30_003):
+                assert m.run(cut, engine=engine) is Exit.POSITION
+                look = m.state(), m.read_memory(RAM_BASE, 1 << 20)
+                same(look, state_of.setdefault(cut, look))
+            assert m.icount == m.position
+            assert (inlined(m) > 0) == (engine != "stepper" and inline and not FOREIGN) or engine == "auto"
 
 
 def test_a_jump_that_faults_at_the_end_of_a_block() -> None:

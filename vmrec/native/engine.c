@@ -462,12 +462,12 @@ static void take_registers(vm_t *vm)
 
 /* --- running ------------------------------------------------------------------------------------------------- */
 
-/* The block that the engine has begun last; its count is 0 if there is none. */
-static block_info running_block(const struct vm_internal *in)
+/* The block that the engine has begun last, and left at `pc` in its middle; its count is 0 if there is none. */
+static block_info running_block(const struct vm_internal *in, uint64_t pc)
 {
     if (!in->tag)
         return *in->block;
-    return (block_info){.pc = inline_pc(in->tag), .count = in->tag & INLINE_COUNT_MAX};
+    return (block_info){.pc = inline_pc(in->tag, pc), .count = in->tag & INLINE_COUNT_MAX};
 }
 
 /* Drops the translations of code that has changed since the engine ran last. */
@@ -540,7 +540,6 @@ void engine_run(vm_t *vm, uint64_t target)
     give_registers(vm, vm->hart.pc);
     uc_err error = api.emu_start(in->uc, vm->hart.pc, 0, 0, 0);
     take_registers(vm);
-    block_info block = running_block(in);
     uint64_t pc = get(in, in->at_pc), position = in->slice_end - in->left;
     int inside = 0; /* the engine left before an instruction of the block, which is counted whole */
     if (in->stop == ENGINE_TRAP) {
@@ -553,6 +552,7 @@ void engine_run(vm_t *vm, uint64_t target)
     } else if (!in->uncounted && in->stop != ENGINE_AT_BLOCK) {
         give_up(vm, "the engine came back without saying why");
     }
+    block_info block = running_block(in, pc);
     if (inside && block.count)
         position += count_instructions(vm, block.pc, pc, 0) - block.count;
     if (in->supervisor && target - vm->time.position > SHORT_RUN)

@@ -10,7 +10,7 @@
  *     what the engine wrote                          what stands there afterwards
  *     ------------------------------------------     ------------------------------------------
  *     load  uc, %rdi                                 load  in, %rdi
- *     mov   $pc, %esi                                movl  $tag, TAG(%rdi)
+ *     load  pc, %rsi                                 movl  $tag, TAG(%rdi)
  *     mov   $size, %edx                              subl  $count, LEFT(%rdi)
  *     load  in, %rcx                                 jb    1f
  *                                                    jmp   2f
@@ -20,8 +20,8 @@
  *     call  helper_check_exit_request
  *     ...                                        2:  ...
  *
- * `load` is one of the three ways in which the engine loads an address: mov of 32 bits, lea from %rip, mov of 64 bits.
- * Its calls are direct, or through a constant if the function is far away.
+ * `load` is one of the four ways in which the engine loads an address: mov of 32 bits without and with sign, lea from
+ * %rip, mov of 64 bits. Its calls are direct, or through a constant if the function is far away.
  *
  * Why this is exact. `tag` names the block that runs now, its address and its count, for whoever has to find the
  * position of a fault in its middle. `left` is the number of steps up to which nothing needs to be decided; a block
@@ -44,9 +44,10 @@
 #if defined(__x86_64__) && !defined(_WIN32)
 
 #define RCX 1u
+#define RSI 6u
 #define RDI 7u
 #define LOAD_MAX 10u
-#define HEAD_MAX (2 * LOAD_MAX + 2 * 5 + 6)
+#define HEAD_MAX (3 * LOAD_MAX + 5 + 6)
 
 _Static_assert(offsetof(struct vm_internal, left) < 128 && offsetof(struct vm_internal, tag) < 128
                    && offsetof(struct vm_internal, countdown_over) < 128,
@@ -68,6 +69,11 @@ static uint32_t load(uint8_t *out, const uint8_t *at, uint32_t reg, uint64_t val
         return 5;
     }
     out[0] = 0x48;
+    if ((int64_t)value == (int32_t)value) {
+        out[1] = 0xc7;
+        put32(out + 2, (uint8_t)(0xc0 | reg), (uint32_t)value);
+        return 7;
+    }
     if (distance == (int32_t)distance) {
         out[1] = 0x8d;
         put32(out + 2, (uint8_t)(reg << 3 | 5), (uint32_t)distance);
@@ -111,9 +117,12 @@ static uint8_t *find_head(const struct vm_internal *in, uint8_t *back, uint64_t 
 {
     uint8_t expected[LOAD_MAX], *at = back - call_length(back, in->hook);
     uint32_t length = load_before(at, RCX, (uintptr_t)in);
-    at -= length + 10;
-    put32(put32(expected, 0xbe, (uint32_t)pc), 0xba, size);
-    if (!length || memcmp(at, expected, 10) || !(length = load_before(at, RDI, (uintptr_t)in->uc)))
+    at -= length + 5;
+    put32(expected, 0xba, size);
+    if (!length || memcmp(at, expected, 5) || !(length = load_before(at, RSI, pc)))
+        return NULL;
+    at -= length;
+    if (!(length = load_before(at, RDI, (uintptr_t)in->uc)))
         return NULL;
     at -= length;
     length = load(expected, back, RDI, (uintptr_t)in->uc);
@@ -168,8 +177,8 @@ static int rewrite(struct vm_internal *in, uint8_t *back, uint64_t pc, uint32_t 
 /* The hook was called for a block that may run, and returns to `back` in its translation. */
 void inline_count(struct vm_internal *in, void *back, uint64_t pc, uint32_t size, uint32_t count)
 {
-    if (pc - RAM_BASE >= INLINE_RAM_MAX)
-        return;
+    if (!pc)
+        return; /* the engine clears the register then */
     if (rewrite(in, back, pc, size, count)) {
         in->inlining = INLINE_PROVED;
         in->vm->inlined_blocks++;

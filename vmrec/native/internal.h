@@ -123,10 +123,10 @@ enum engine_stop { ENGINE_NONE, ENGINE_AT_BLOCK, ENGINE_TRAP };
 /* Is a block's head rewritten, so that it counts without a call? See inline_x86.c. */
 enum inlining { INLINE_OFF, INLINE_WANTED, INLINE_PROVED };
 
-/* Blocks that can be: their address and count are to fit into 32 bits, the tag. */
+/* Blocks that can be: the low bits of their address and the count are to fit into 32 bits, the tag. */
 #define INLINE_COUNT_BITS 5
 #define INLINE_COUNT_MAX ((1u << INLINE_COUNT_BITS) - 1)
-#define INLINE_RAM_MAX (1ull << (32 - INLINE_COUNT_BITS + 1))
+#define INLINE_PC_MASK ((1ull << (32 - INLINE_COUNT_BITS + 1)) - 1)
 
 /* vm_run returns CAPTURE_FULL at these numbers of rows; the arrays are larger by what one stepper run can add. */
 #define ROWS_BLOCKS (1u << 16)
@@ -408,11 +408,13 @@ void engine_forget_blocks_at(vm_t *vm, uint64_t pc);
 void inline_count(struct vm_internal *in, void *back, uint64_t pc, uint32_t size, uint32_t count);
 static inline uint32_t inline_tag(uint64_t pc, uint32_t count)
 {
-    return (uint32_t)((pc - RAM_BASE) >> 1) << INLINE_COUNT_BITS | count;
+    return (uint32_t)(pc >> 1) << INLINE_COUNT_BITS | count;
 }
-static inline uint64_t inline_pc(uint32_t tag)
+/* The address of the block that `inside` lies in. */
+static inline uint64_t inline_pc(uint32_t tag, uint64_t inside)
 {
-    return RAM_BASE + ((uint64_t)(tag >> INLINE_COUNT_BITS) << 1);
+    uint64_t low = (uint64_t)(tag >> INLINE_COUNT_BITS) << 1;
+    return inside - ((inside - low) & INLINE_PC_MASK);
 }
 
 /* loop.c */
