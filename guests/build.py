@@ -91,6 +91,7 @@ GUESTS = (
     Guest("paging32", "rv32gcsu", ("paging.c", "paging-probes.S")),
     Guest("live-tables", "rv64gcsu", ("live-tables.c", "live-tables-code.S")),
     Guest("live-tables32", "rv32gcsu", ("live-tables.c", "live-tables-code.S")),
+    Guest("disk", "rv64gc", ("disk.c",)),
     Guest("forever", "rv32im", ("forever.S",), ()),
     Guest("wfi-forever", "rv32im", ("wfi-forever.S",), ()),
     Guest("nowhere", "rv32im", ("nowhere.S",), ()),

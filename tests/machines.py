@@ -161,9 +161,9 @@ class Choices:
 # ---------------------------------------------------------------------------------------------------- driving a run
 
 
-def answer(position: int) -> bytes:
-    """What the entropy device gives at a position, in every test."""
-    return (position * 2654435761 & 0xFFFF_FFFF).to_bytes(4, "little")
+def answer(position: int, size: int = 4) -> bytes:
+    """What an entropy device gives at a position, in every test."""
+    return (position * 2654435761 & 0xFFFF_FFFF).to_bytes(4, "little") * (size // 4)
 
 
 class Run:
@@ -190,7 +190,7 @@ class Run:
             exit_ = machine.run(until, engine=engine)
             self.outputs += machine.take_outputs()
             if exit_ is Exit.PULL:
-                machine.supply(Entropy(machine.position, answer(machine.position)))
+                machine.supply(Entropy(machine.position, answer(machine.position, machine.pull_size)))
             elif exit_ is Exit.MISSING_PAGE:
                 index = machine.missing_page
                 machine.set_page(index, self.pages.pop(index))

@@ -240,7 +240,7 @@ def test_events_in_json(place: Path, capsys: pytest.CaptureFixture[str]) -> None
     ("options", "message"),
     [
         (["--kind", "consol"], "--kind consol: there is no such kind. Did you mean console?"),
-        (["--kind", "zzz"], "There are input, clock, idle, entropy, poke, set, console, stop."),
+        (["--kind", "zzz"], "There are input, clock, idle, entropy, disk, poke, set, console, written, stop."),
         (["--from", "5", "--to", "4"], "--from 5 lies after --to 4"),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import msgpack
 import pytest
@@ -21,7 +22,9 @@ from vmrec.machine.board import RAM_BASE, STEPS_PER_TICK
 from vmrec.machine.machine import Exit, Machine
 
 FINISHER, RTC, CLINT, PLIC, UART, ENTROPY = 0x10_0000, 0x10_1000, 0x200_0000, 0xC00_0000, 0x1000_0000, 0x1020_0000
-WINDOWS = {FINISHER: 0x1000, RTC: 0x1000, CLINT: 0x1_0000, PLIC: 0x60_0000, UART: 0x100, ENTROPY: 0x1000}
+VIRTIO = 0x1000_1000
+WINDOWS = {FINISHER: 0x1000, RTC: 0x1000, CLINT: 0x1_0000, PLIC: 0x60_0000, UART: 0x100, ENTROPY: 0x1000,
+           **{VIRTIO + slot * 0x1000: 0x1000 for slot in range(8)}}  # fmt: skip
 MSIP, MTIMECMP, MTIME = CLINT, CLINT + 0x4000, CLINT + 0xBFF8
 PENDING, ENABLE, THRESHOLD, CLAIM = PLIC + 0x1000, PLIC + 0x2000, PLIC + 0x20_0000, PLIC + 0x20_0004
 MIP_MSIP, MIP_MTIP, MIP_MEIP = 1 << 3, 1 << 7, 1 << 11
@@ -48,6 +51,13 @@ REGISTERS = {
     PLIC: (0, 4, 4 * 10, 4 * 11, 4 * 95, 4 * 96, 0x1000, 0x1008, 0x2000, 0x2004, 0x2008, 0x200C, 0x20_0000, 0x20_0004),
     UART: tuple(range(9)),
     ENTROPY: (0, 4, 8),
+    **{VIRTIO + slot * 0x1000: (*range(0, 0xB0, 4), 0xFC, *range(0x100, 0x118)) for slot in range(8)},
+}
+#: Machines of both revisions; what is not there refuses every access.
+BOARDS: dict[str, dict[str, Any]] = {
+    "revision 1": {"isa": "rv32im"},
+    "modern": {"isa": "rv64gcsu", "config": {"drives": (5120, 512), "devices": ("virtio-rng", "virtio-console")}},
+    "legacy": {"isa": "rv32gcsu", "config": {"drives": (512,), "devices": ("virtio-console",), "virtio": "legacy"}},
 }
 VALUES = (0, 1, 2, 3, 7, 10, 11, 0x80, 0xC7, 0x5555, 0x3333, 0xFFFF_FFFF, 1 << 10, 3 << 10, NONE)
 
@@ -100,10 +110,11 @@ def carry_out(machine: Machine, acts: list[Traffic]) -> list[object]:
     return seen
 
 
+@pytest.mark.parametrize("board", BOARDS)
 @settings(FIXED, max_examples=150)
 @given(before=TRAFFIC, after=TRAFFIC)
-def test_state_is_all_there_is(before: list[Traffic], after: list[Traffic]) -> None:
-    with boot(LOOP) as first, boot(LOOP) as second:
+def test_state_is_all_there_is(board: str, before: list[Traffic], after: list[Traffic]) -> None:
+    with boot(LOOP, **BOARDS[board]) as first, boot(LOOP, **BOARDS[board]) as second:
         carry_out(first, before)
         saved = first.state()
         packed = msgpack.unpackb(msgpack.packb(saved))
@@ -169,6 +180,25 @@ def test_a_changed_device_saves_differently(machine: Machine, address: int, size
     }
 
 
+def test_a_latching_gateway_is_told_once() -> None:
+    """Revision 2: a line that stays up when its request is completed makes no other one, until it is driven anew."""
+    for isa, again in (("rv32im", 10), ("rv64gcsu", 0)):
+        with boot(LOOP, isa) as it:
+            for address, value in ((PLIC + 4 * 10, 1), (ENABLE, 1 << 10), (UART + 1, 3)):
+                assert it.bus_write(address, 4 if address != UART + 1 else 1, value)
+            assert it.bus_read(CLAIM, 4) == 10, "the transmitter is empty"
+            it.bus_read(UART + 5, 1)
+            it.bus_write(CLAIM, 4, 10)
+            assert it.bus_read(CLAIM, 4) == again
+            it.bus_write(CLAIM, 4, 10)
+            it.bus_write(UART, 1, ord("x"))
+            it.take_outputs()
+            assert it.bus_read(CLAIM, 4) == 10, "it is empty again"
+            it.push(Input(0, b"y"))
+            it.bus_write(CLAIM, 4, 10)
+            assert it.bus_read(CLAIM, 4) == 10, "and something came"
+
+
 def test_what_is_refused_changes_nothing(machine: Machine) -> None:
     holes = [0, 0xFFF, 0x10_2000, 0x201_0000, 0x1000_0100, 0x1020_1000, 0x4000_0000, 0x7FFF_FFFF, 0xFFFF_FFFF, NONE - 7]
     crossing = [(base + size - 2, 4) for base, size in WINDOWS.items()]
@@ -219,7 +249,7 @@ def test_uart_after_reset(machine: Machine) -> None:
 
 
 def test_uart_without_fifo_holds_one_byte(machine: Machine) -> None:
-    assert machine.uart_room == 1
+    assert machine.input_room == 1
     assert arrive(machine, b"xy") == 1
     assert uart(machine, LSR) & 1
     assert uart(machine, RBR) == ord("x")
@@ -229,23 +259,23 @@ def test_uart_without_fifo_holds_one_byte(machine: Machine) -> None:
 
 def test_uart_fifo_keeps_order_and_takes_sixteen(machine: Machine) -> None:
     uart(machine, FCR, 1)
-    assert machine.uart_room == 16
+    assert machine.input_room == 16
     text = bytes(range(65, 90))
     assert arrive(machine, text) == 16
-    assert machine.uart_room == 0
+    assert machine.input_room == 0
     assert arrive(machine, b"!") == 0
     assert [uart(machine, RBR) for _ in range(3)] == list(text[:3])
     assert arrive(machine, b"123456") == 3
     assert [uart(machine, RBR) for _ in range(16)] == list(text[3:16] + b"123")
-    assert machine.uart_room == 16
+    assert machine.input_room == 16
 
 
 def test_uart_fcr_clears_the_receiver(machine: Machine) -> None:
     uart(machine, FCR, 1)
     for value, left in ((1, 5), (3, 0), (4 | 1, 5), (0, 0)):
-        arrive(machine, b"abcde"[: machine.uart_room])
+        arrive(machine, b"abcde"[: machine.input_room])
         uart(machine, FCR, value)
-        assert machine.uart_room == (16 if value & 1 else 1) - left
+        assert machine.input_room == (16 if value & 1 else 1) - left
         uart(machine, FCR, 0)
         uart(machine, FCR, 1)
 

@@ -104,8 +104,8 @@ def echoed(position: int, text: bytes, engine: Engine = "auto") -> tuple[bytes, 
     machine.auto_idle = False
     assert run.to(position, engine) is (Exit.POSITION if machine.position == position else Exit.WAITING)
     while text:
-        if machine.uart_room:
-            text = text[machine.push(Input(machine.position, text[: machine.uart_room])) :]
+        if machine.input_room:
+            text = text[machine.push(Input(machine.position, text[: machine.input_room])) :]
         if run.to(machine.position + 100, engine) is Exit.STOPPED:
             break
     run.to(FOREVER, engine)

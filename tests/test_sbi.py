@@ -145,7 +145,7 @@ def test_what_was_typed_is_read() -> None:
     assert run.machine.read_memory(RAM_BASE + PAGE_SIZE - 2, 6) == b"abcde\0"
     run.to(4)
     assert run.machine.regs[A0] == ord("f")
-    assert run.machine.uart_room == 15
+    assert run.machine.input_room == 15
 
 
 def test_whoever_polls_for_a_byte_is_said_to_wait() -> None:
@@ -386,7 +386,7 @@ def test_any_call_is_the_same_in_every_executor(
     for engine in ENGINES:
         run = Run(machine(ECALL, xlen, x=arguments(extension, function, *given_, xlen=xlen)))
         run.machine.auto_idle = True
-        run.machine.push(Input(0, typed[: run.machine.uart_room]))
+        run.machine.push(Input(0, typed[: run.machine.input_room]))
         if engine == "engine":
             run.rob(missing)
         run.to(3, engine)

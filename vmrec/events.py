@@ -4,20 +4,22 @@
 One frozen record per kind. *Events* come in, *outputs* go out; nothing else crosses the machine's border.
 
     kind      way in/out      recorded when                         replay does
-    input     pushed          a byte entered the UART's FIFO        pushes it at the same position
+    input     pushed          bytes entered the console's receiver  pushes it at the same position
     clock     pushed          guest time was set (stepped rule)     sets it at the same position
     idle      pushed          wfi ended early by an input           adds the idle steps
-    entropy   pulled          the guest read the entropy device     answers with the bytes; position must agree
+    entropy   pulled          the guest read an entropy device      answers with the bytes; position must agree
+    disk      pulled          a drive's block was first needed      brings it; position and block must agree
     poke      pushed          the user changed RAM (vmrec fork)     changes it at the same position
     set       pushed          the user changed a register           changes it at the same position
-    console   output          the guest wrote to the UART           compares
+    console   output          the guest wrote to the console        compares
+    written   output          the guest wrote to a drive            compares
     stop      output          power off, reset, or a dead end       compares
 
 On the wire each record is a msgpack array `[kind, position, field…]`. A position n means: n steps are done. An
 event at n is applied before the step n → n+1; an output of that step carries n.
 
 The layout of these records is part of the trace format: `tests/test_layout.py` freezes it. Edits by the user (poke,
-set) are only in traces of format version 2 and later.
+set) are only in traces of format version 2 and later, those of drives (disk, written) from version 3 on.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ __all__ = [
     "OUTPUT_KINDS",
     "Clock",
     "Console",
+    "Disk",
     "Entropy",
     "Event",
     "Idle",
@@ -40,6 +43,7 @@ __all__ = [
     "Record",
     "SetRegister",
     "Stop",
+    "Written",
     "from_wire",
 ]
 
@@ -61,7 +65,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Input(Record):
-    """Bytes that entered the UART's receive FIFO, in order (1 to 16)."""
+    """Bytes that entered the UART's receive FIFO (1 to 16) or a virtio console's buffer (1 to 1024), in order."""
 
     kind: ClassVar[str] = "input"
     data: bytes
@@ -85,10 +89,20 @@ class Idle(Record):
 
 @dataclass(frozen=True, slots=True)
 class Entropy(Record):
-    """Bytes that the guest pulled from the entropy device."""
+    """Bytes that the guest pulled from the entropy device (4) or a virtio-rng (1 to 65536)."""
 
     kind: ClassVar[str] = "entropy"
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Disk(Record):
+    """A block (4096 bytes) of a drive that nobody had touched before was needed; `hash` names its content."""
+
+    kind: ClassVar[str] = "disk"
+    drive: int
+    block: int
+    hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +125,20 @@ class SetRegister(Record):
 
 @dataclass(frozen=True, slots=True)
 class Console(Record):
-    """Bytes that the guest transmitted on its UART."""
+    """Bytes that the guest transmitted on its UART or its virtio console."""
 
     kind: ClassVar[str] = "console"
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Record):
+    """The guest wrote `count` bytes to a drive, from sector (512 bytes) `sector` on; what, the pages' hashes cover."""
+
+    kind: ClassVar[str] = "written"
+    drive: int
+    sector: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +150,20 @@ class Stop(Record):
     code: int
 
 
-Event = Input | Clock | Idle | Entropy | Poke | SetRegister
-Output = Console | Stop
+Event = Input | Clock | Idle | Entropy | Disk | Poke | SetRegister
+Output = Console | Written | Stop
 
-EVENT_KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (Input, Clock, Idle, Entropy, Poke, SetRegister)}
-OUTPUT_KINDS: dict[str, type[Output]] = {cls.kind: cls for cls in (Console, Stop)}
-_FIELD_TYPES = {
-    **dict.fromkeys(("position", "ticks", "steps", "code", "address", "value"), int),
-    **dict.fromkeys(("reason", "register"), str),
-    "data": bytes,
+EVENT_KINDS: dict[str, type[Event]] = {
+    cls.kind: cls for cls in (Input, Clock, Idle, Entropy, Disk, Poke, SetRegister)
 }
+OUTPUT_KINDS: dict[str, type[Output]] = {cls.kind: cls for cls in (Console, Written, Stop)}
+_NUMBERS = ("position", "ticks", "steps", "code", "address", "value", "drive", "block", "sector", "count")
+_FIELD_TYPES = {
+    **dict.fromkeys(_NUMBERS, int),
+    **dict.fromkeys(("reason", "register"), str),
+    **dict.fromkeys(("data", "hash"), bytes),
+}
+_HASH_SIZE = 32
 
 
 def from_wire(wire: Sequence[Any]) -> Event | Output:
@@ -156,4 +184,6 @@ def from_wire(wire: Sequence[Any]) -> Event | Output:
             raise ValueError(f"{kind}.{name} is {type(value).__name__}, expected {_FIELD_TYPES[name].__name__}")
         if isinstance(value, int) and not 0 <= value <= UINT64_MAX:
             raise ValueError(f"{kind}.{name} = {value} is outside 0 … 2**64-1")
+        if name == "hash" and isinstance(value, bytes) and len(value) != _HASH_SIZE:
+            raise ValueError(f"{kind}.{name} has {len(value)} bytes, not {_HASH_SIZE}")
     return cls(*wire[1:])

@@ -11,7 +11,20 @@ from vmrec.cli.options import FromOption, JsonOption, KindOption, ToOption, Trac
 from vmrec.cli.output import print_json_list, quantity, quoted, write
 from vmrec.cli.paths import trace_path
 from vmrec.errors import UsageError
-from vmrec.events import EVENT_KINDS, OUTPUT_KINDS, Clock, Entropy, Event, Idle, Output, Poke, SetRegister, Stop
+from vmrec.events import (
+    EVENT_KINDS,
+    OUTPUT_KINDS,
+    Clock,
+    Disk,
+    Entropy,
+    Event,
+    Idle,
+    Output,
+    Poke,
+    SetRegister,
+    Stop,
+    Written,
+)
 from vmrec.trace.reader import TraceReader
 
 KINDS = (*EVENT_KINDS, *OUTPUT_KINDS)
@@ -78,6 +91,10 @@ def _what(record: Event | Output) -> str:
             return f"{address:#x} = {data.hex()}"
         case SetRegister(register=register, value=value):
             return f"{register} = {value:#x}"
+        case Disk(drive=drive, block=block, hash=hash_):
+            return f"drive {drive} block {quantity(block)}, content {hash_.hex()[:16]}"
+        case Written(drive=drive, sector=sector, count=count):
+            return f"drive {drive} sector {quantity(sector)}, {quantity(count)} bytes"
         case Stop(reason=reason, code=code):
             return f"{reason}, exit code {code}"
         case _:

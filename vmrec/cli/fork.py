@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from vmrec.cli.drives import DriveOption, warn_of_changes
 from vmrec.cli.live import (
     CaptureOption,
     ChaosOption,
@@ -89,6 +90,7 @@ def command(
     ] = None,
     chaos: ChaosOption = None,
     max_insns: MaxInsnsOption = None,
+    drive: DriveOption = None,
     durable: Annotated[
         bool, typer.Option("--durable", help="Have each piece on the disk before going on: survives a power cut.")
     ] = False,
@@ -108,6 +110,9 @@ def command(
     U holds what happened from N on, and names T by its hash; for all verbs it is one recording from position 0. T must
     be found again: beside U, where it was, or in $VMREC_DIR. `vmrec diff T U` shows what the change did.
 
+    --drive names the images that T was made from, in their order; they are needed if the guest now reads what it never
+    read in T.
+
     Exit status: 0 for any recording that ended cleanly (the summary says why), 2 for trouble; with --exit-code guest
     the guest's own.
 
@@ -123,7 +128,7 @@ def command(
         check_apart(output, {"T": path, "--input": input, "--console": console})
     options = LiveOptions(
         None, None, input=input, input_at=input_at or (), seed=seed, chaos=chaos, max_insns=max_insns, console=console,
-        clock=clock or "virtual", json=json,
+        clock=clock or "virtual", json=json, drives=drive or (),
     )  # fmt: skip
     with (
         TraceReader(path) as reader,
@@ -161,11 +166,19 @@ class ForkedLive(Live):
         self._keep_input = keep_input
 
     def _open_machine(self) -> Machine:
+        drives, images = self._fork.machine.config.drives, self.images
+        if len(images.images) > len(drives) or any(a != b for a, b in zip(images.sizes, drives, strict=False)):
+            raise UsageError(
+                f"--drive: the images have {', '.join(map(str, images.sizes))} bytes, but the drives of "
+                f"{self._fork.trace.path} {', '.join(map(str, drives)) or 'do not exist'}; name those it was made from."
+            )
+        warn_of_changes(self._fork.trace.header, images)
         return self._fork.machine
 
     def _open_world(self, inputs: InputPlan) -> World:
         kept = self._fork.kept() if self._keep_input else KeptEvents()
-        return World(SeededEntropy(self.seed, self.pulled), inputs, self._time_source(), kept, self.edits)
+        blocks = self._fork.blocks(self.images)
+        return World(SeededEntropy(self.seed, self.pulled), inputs, self._time_source(), kept, self.edits, blocks)
 
     def _time_source(self) -> HostClock | ChaosClock | None:
         ticks = self.machine.clock_ticks

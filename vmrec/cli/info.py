@@ -4,15 +4,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from vmrec.cli.drives import image_states
 from vmrec.cli.options import JsonOption, ParentOption, TraceArgument, parents_also_in
 from vmrec.cli.output import columns, plural, print_json, quantity, size, write
 from vmrec.cli.paths import trace_path
-from vmrec.events import EVENT_KINDS, OUTPUT_KINDS, Poke, SetRegister
+from vmrec.events import EVENT_KINDS, OUTPUT_KINDS, Disk, Event, Output, Poke, SetRegister, Written
+from vmrec.machine.board import PAGE_SIZE
+from vmrec.trace.layout import FORK_VERSION
 from vmrec.trace.reader import TraceReader
+
+#: Kinds that only traces of machines with drives have.
+DRIVES = ("disk", "written")
 
 #: Up to this size of a file, in bytes, its records are counted without being asked to: that takes well under a second.
 COUNTED_UNASKED = 16 << 20
@@ -29,7 +36,8 @@ def command(
     """Show what a recording holds: guest, machine, length, how it ended, what is embedded, and its head.
 
     The head is the hash that names the whole recording; `vmrec verify --head` checks it. A recording holds the guest's
-    program, everything typed at its console, and pages of its memory: whoever gets the file gets these.
+    program, everything typed at its console, pages of its memory, and the blocks that it read of a drive: whoever gets
+    the file gets these. The images of drives are not needed any more; whether one was changed since is said.
 
     Exit status: 0, or 2 if the recording is damaged where it was read; `vmrec verify` reads all of it.
 
@@ -42,6 +50,8 @@ def command(
     path = trace_path(trace)
     with TraceReader(path) as reader:
         report = _look_at(reader, count or reader.size <= COUNTED_UNASKED)
+        if "drives" in reader.header:
+            report["drives"] = image_states(reader.header, Path(reader.path).parent)
     if json:
         print_json("info", report)
     else:
@@ -82,11 +92,22 @@ def _look_at(reader: TraceReader, count: bool) -> dict[str, Any]:
         sizes: Counter[str] = Counter()
         for record in reader.records():
             records[record.kind] += 1
-            sizes[record.kind] += len(getattr(record, "data", b""))
-        report["counts"] = {
-            kind: {"records": records[kind], "bytes": sizes[kind]} for kind in (*EVENT_KINDS, *OUTPUT_KINDS)
-        }
+            sizes[record.kind] += _embedded(record)
+        drives = header["version"] > FORK_VERSION
+        kinds = [kind for kind in (*EVENT_KINDS, *OUTPUT_KINDS) if drives or kind not in DRIVES]
+        report["counts"] = {kind: {"records": records[kind], "bytes": sizes[kind]} for kind in kinds}
     return report
+
+
+def _embedded(record: Event | Output) -> int:
+    """Bytes of what came in or went out with a record; of what was written to a drive, those are in no record."""
+    match record:
+        case Disk():
+            return PAGE_SIZE
+        case Written(count=count):
+            return count
+        case _:
+            return len(getattr(record, "data", b""))
 
 
 def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -102,6 +123,7 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("machine", _machine(machine)),
         ("recorded", f"{report['created']} by {report['recorder']}"),
         *_parent(report),
+        *_drives(report),
         ("capture", report["capture"]),
         ("seed", _seeds(report)),
         ("length", quantity(report["last_position"]) + " steps" + _retired(end)),
@@ -152,6 +174,19 @@ def _parent(report: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _drives(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """A line for each drive: its image, and whether that is still the same."""
+    lines = []
+    for drive, image in enumerate(report.get("drives", [])):
+        state = {
+            "same": "unchanged since",
+            "changed": "changed since",
+            "missing": "not to be found here",
+        }[image["found"]]
+        lines.append((f"drive {drive}", f"{image['name']}, {size(image['size'])}; {state}, and not needed to replay"))
+    return lines
+
+
 def _machine(machine: dict[str, Any]) -> str:
     ram = machine.get("ram_size")
     memory = f"{size(ram)} RAM" if isinstance(ram, int) else "unknown RAM"
@@ -179,7 +214,7 @@ def _counted(counts: dict[str, Any], kinds: dict[str, Any]) -> str:
     """For example "2 input (5 B), 1 entropy (4 B)"."""
     parts = []
     for kind in kinds:
-        count = counts[kind]
+        count = counts.get(kind, {"records": 0})
         if count["records"]:
             held = f" ({size(count['bytes'])})" if count["bytes"] else ""
             parts.append(f"{quantity(count['records'])} {kind}{held}")

@@ -24,6 +24,7 @@ from typing import Annotated, Any, Literal, Self
 import typer
 
 from vmrec.cli.console import GuestConsole, open_input
+from vmrec.cli.drives import open_images
 from vmrec.cli.output import EXIT_TROUBLE, columns, note, plural, print_json, progress, quantity, size
 from vmrec.errors import UsageError
 from vmrec.guest.builtin import builtin_names, resolve_guest
@@ -32,6 +33,7 @@ from vmrec.isa.profiles import PROFILES
 from vmrec.machine.board import MachineConfig
 from vmrec.machine.boot import BootOptions, place, read_boot_files
 from vmrec.machine.machine import Machine
+from vmrec.record.drives import ImageSet
 from vmrec.record.session import Ended, LiveRun, Sink, World
 from vmrec.record.sources import (
     ChaosClock,
@@ -199,12 +201,15 @@ class LiveOptions:
     console: Path | None = None
     json: bool = False
     boot: BootOptions = field(default_factory=BootOptions)
+    drives: Sequence[Path] = ()
+    devices: Sequence[str] = ()
+    virtio: Literal["modern", "legacy"] = "modern"
 
-    def config(self, guest: Guest) -> MachineConfig:
-        """The machine for `guest`. Raises UsageError for options that contradict each other."""
-        return self.machine(guest.isa, sbi=guest.boot is not None and self.boot.bios is None)
+    def config(self, guest: Guest, drives: tuple[int, ...] = ()) -> MachineConfig:
+        """The machine for `guest`, with drives of these sizes. Raises UsageError for options that contradict others."""
+        return self.machine(guest.isa, sbi=guest.boot is not None and self.boot.bios is None, drives=drives)
 
-    def machine(self, isa: str, *, sbi: bool = False) -> MachineConfig:
+    def machine(self, isa: str, *, sbi: bool = False, drives: tuple[int, ...] = ()) -> MachineConfig:
         """The machine for a guest built for `isa`. Raises UsageError for options that contradict each other.
 
         Unless the clock is the host's, the real-time clock starts at 1970: so a run without input is the same always.
@@ -218,6 +223,9 @@ class LiveOptions:
             time_rule="stepped" if stepped else "virtual",
             rtc_base_ns=wall_clock_ns() if self.clock == "host" else 0,
             sbi=sbi,
+            drives=drives,
+            devices=tuple(self.devices),
+            virtio=self.virtio,
         )
 
     def find(self, verb: str) -> Guest:
@@ -321,6 +329,7 @@ class Live:
         self._guest = guest
         self._stack = contextlib.ExitStack()
         self.ending: Callable[[], None] = lambda: None  # called when the run is to end, from any thread
+        self.images = ImageSet(())
         self._run: LiveRun | None = None
         self._ended_by: str | None = None
 
@@ -333,6 +342,7 @@ class Live:
     def _prepare(self) -> None:
         options, enter = self.options, self._stack.enter_context
         scripted = ScriptedInput.parse(options.input_at)
+        self.images = open_images(options.drives, self._stack)
         self.machine = enter(self._open_machine())
         self.console = enter(GuestConsole(options.console, json=options.json))
         source, self.interactive = open_input(options.input, self.machine, self._stack)
@@ -342,11 +352,11 @@ class Live:
 
     def _open_machine(self) -> Machine:
         """The machine that runs."""
-        return Machine(self.options.config(self._guest), self._guest)
+        return Machine(self.options.config(self._guest, self.images.sizes), self._guest)
 
     def _open_world(self, inputs: InputPlan) -> World:
         """What is outside of it."""
-        return World(SeededEntropy(self.seed), inputs, self.options.time_source())
+        return World(SeededEntropy(self.seed), inputs, self.options.time_source(), drives=self.images)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -414,6 +424,7 @@ class _ShownSink:
     def __init__(self, sink: Sink, show: Callable[[Machine], None]) -> None:
         self.outputs = sink.outputs
         self.event = sink.event
+        self.content = sink.content
         self.observe = sink.observe
         self.rows = sink.rows
         self._tick = sink.tick

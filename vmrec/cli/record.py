@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vmrec.cli.drives import CommitOption, DeviceOption, DriveOption, VirtioOption, check_commits, commit
 from vmrec.cli.gdb import PORT, PortOption, serve_recording
 from vmrec.cli.live import (
     AppendOption,
@@ -76,10 +77,14 @@ def command(
     seed: SeedOption = None,
     chaos: ChaosOption = None,
     max_insns: MaxInsnsOption = None,
+    drive: DriveOption = None,
+    drive_commit: CommitOption = None,
+    device: DeviceOption = None,
+    virtio: VirtioOption = "modern",
     durable: Annotated[
         bool, typer.Option("--durable", help="Have each piece on the disk before going on: survives a power cut.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recording.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing recording, or image.")] = False,
     console: ConsoleOption = None,
     gdb: Annotated[
         bool, typer.Option("--gdb", help="Let gdb decide when the guest runs; it can go back in what is recorded.")
@@ -100,6 +105,8 @@ def command(
     works on what has been recorded so far, reverse commands too; going on from the end of it records on. When gdb
     detaches, the guest runs by itself until another one comes. The recording is the same as without gdb.
 
+    Images of drives are only read. What the guest reads of them is in the recording, so that it replays without them.
+
     Exit status: 0 for any recording that ended cleanly (the summary says why), 2 for trouble; with --exit-code guest
     the guest's own.
 
@@ -110,24 +117,33 @@ def command(
       vmrec record echo --input typed.txt --json
       vmrec record race --chaos 7 --gdb --port 4000
       vmrec record firmware.elf --max-insns 1000000000 --exit-code guest
+      vmrec record kernel --isa rv64gcsu --drive fs.img --device virtio-rng
     """
     options = LiveOptions(
         guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json,
         boot=BootOptions(bios, kernel, initrd, append, dtb, tuple(symbols or ())),
+        drives=drive or (), devices=device or (), virtio=virtio,
     )  # fmt: skip
     found = options.find("record")
     if port is not None and not gdb:
         raise UsageError("--port is for --gdb.")
     if output is not None:
-        named = options.boot.paths() or {"GUEST": found.path}
+        named: dict[str, str | Path | None] = {**(options.boot.paths() or {"GUEST": found.path})}
+        named |= {f"--drive {path}": path for path in drive or ()}
         check_apart(output, {**named, "--input": input, "--console": console})
+    check_commits(drive_commit or (), len(drive or ()), drive or (), force=force)
     with Live(options, found) as live:
         level = capture or default_capture(live.machine.config)
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        header = make_header(live.machine, capture=level, seed=live.seed, chaos=chaos, created=created)
+        notes = [image.note() for image in live.images.images]
+        header = make_header(
+            live.machine, capture=level, seed=live.seed, chaos=chaos, created=created, drives=notes
+        )
         writer = create(output, found.name, header, durable=durable, force=force)
         chosen = (PORT if port is None else port) if gdb else None
         made = record(live, TraceSink(writer), "record", level, gdb_port=chosen)
+        if drive_commit:
+            made["committed"] = commit(live.machine, live.images, drive_commit, force=force)
         live.tell("record", made)
     return exit_status(made, exit_code)
 

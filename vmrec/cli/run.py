@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from vmrec.cli.drives import DeviceOption, DriveOption, VirtioOption
 from vmrec.cli.live import (
     AppendOption,
     BiosOption,
@@ -61,6 +62,9 @@ def command(
     seed: SeedOption = None,
     chaos: ChaosOption = None,
     max_insns: MaxInsnsOption = None,
+    drive: DriveOption = None,
+    device: DeviceOption = None,
+    virtio: VirtioOption = "modern",
     console: ConsoleOption = None,
     json: JsonOption = False,
     exit_code: ExitCodeOption = None,
@@ -86,6 +90,7 @@ def command(
     options = LiveOptions(
         guest, isa, ram, input, input_at or (), clock, seed, chaos, max_insns, console=console, json=json,
         boot=BootOptions(bios, kernel, initrd, append, dtb, tuple(symbols or ())),
+        drives=drive or (), devices=device or (), virtio=virtio,
     )  # fmt: skip
     if dump_dtb is not None:
         return _dump_tree(options, dump_dtb)

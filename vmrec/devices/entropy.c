@@ -19,12 +19,13 @@ int entropy_read(entropy_state *s, port_t *port, uint64_t offset, uint32_t size,
     if (offset == 4) {
         *value = ENTROPY_ID;
     } else if (offset == 0) {
-        if (!port->has_pulled) {
+        if (!port->has_pulled || port->pulled_length != 4) {
             port->pull = 4;
             return 0;
         }
         s->reads++;
-        *value = port->pulled & 0xffffffff;
+        for (uint32_t i = 0; i < 4; i++)
+            *value |= (uint64_t)port->pulled[i] << (8 * i);
         port->has_pulled = 0;
     }
     return 0;

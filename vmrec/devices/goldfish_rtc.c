@@ -75,6 +75,7 @@ int rtc_write(rtc_state *s, port_t *port, uint64_t offset, uint32_t size, uint64
     default: break;
     }
     port->deadline_moved = 1;
+    port->line_driven = 1;
     rtc_tick(s, port);
     return 0;
 }

@@ -14,6 +14,10 @@
  *
  * Sources are level-triggered, 1 to 95. The gateway of a source passes one request at a time: it forwards the next
  * only after the last was completed, and again at once if the line is still up. Words only.
+ *
+ * In machine revision 2 the gateways latch, as QEMU's do: a source is pending when its line rises, or when its device
+ * drives the line anew while it is up; a line that just stays up when a request is completed makes no other one. There
+ * are kernels that live by it: xv6 does not read the UART's IIR when the transmitter is empty.
  */
 #include "device.h"
 
@@ -44,12 +48,23 @@ void plic_line(plic_state *s, uint32_t source, int level)
         s->pending[word] &= ~bit(source);
 }
 
+/* Revision 2. `anew`: the device has just driven its line, whether or not that changed it. */
+void plic_drive(plic_state *s, uint32_t source, int level, int anew)
+{
+    uint32_t word = source >> 5;
+    if (!level)
+        s->pending[word] &= ~bit(source);
+    else if (anew || !(s->level[word] & bit(source)))
+        s->pending[word] |= bit(source);
+    s->level[word] = level ? s->level[word] | bit(source) : s->level[word] & ~bit(source);
+}
+
 /* The pending, enabled source of highest priority above the threshold; the lowest number among equals; 0 if none. */
 static uint32_t best(const plic_state *s, const uint32_t *enable, uint32_t threshold)
 {
     uint32_t found = 0, priority = threshold;
     for (uint32_t word = 0; word < WORDS; word++) {
-        uint32_t candidates = s->pending[word] & enable[word];
+        uint32_t candidates = s->pending[word] & ~s->claimed[word] & enable[word];
         while (candidates) {
             uint32_t source = word * 32 + (uint32_t)__builtin_ctz(candidates);
             if (s->priority[source] > priority) {
@@ -76,13 +91,13 @@ static uint32_t claim(plic_state *s, uint32_t source)
     return source;
 }
 
-static void complete(plic_state *s, uint64_t value)
+static void complete(plic_state *s, uint64_t value, int latches)
 {
     if (value == 0 || value >= SOURCES)
         return;
     uint32_t source = (uint32_t)value;
     s->claimed[source >> 5] &= ~bit(source);
-    if (s->level[source >> 5] & bit(source))
+    if (!latches && (s->level[source >> 5] & bit(source)))
         s->pending[source >> 5] |= bit(source);
 }
 
@@ -108,7 +123,6 @@ int plic_read(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint6
 
 int plic_write(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t value)
 {
-    (void)port;
     if (size != 4 || (offset & 3))
         return -1;
     if (offset >= 4 && offset < 4 * SOURCES) {
@@ -119,7 +133,7 @@ int plic_write(plic_state *s, port_t *port, uint64_t offset, uint32_t size, uint
     } else if (offset == THRESHOLD) {
         s->threshold = value & 7;
     } else if (offset == CLAIM) {
-        complete(s, value);
+        complete(s, value, port->latches);
     }
     return 0;
 }
@@ -162,6 +176,6 @@ int plic_write_supervisor(plic_state *s, supervisor_state *context, uint64_t off
     else if (offset == THRESHOLD + CONTEXT)
         context->plic_threshold = value & 7;
     else if (offset == CLAIM + CONTEXT)
-        complete(s, value);
+        complete(s, value, 1);
     return 0;
 }

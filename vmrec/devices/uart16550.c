@@ -12,6 +12,9 @@
  *     6        MSR             -
  *     7        SCR             SCR
  *
+ * Which accesses drive the interrupt line anew is as in QEMU 7.2: RBR, an IIR that says "transmitter empty", a LSR that
+ * says "overrun"; THR, a change of IER, FCR.
+ *
  * Transmission takes no time: THR is empty again at once. The receiver is a FIFO of 16 bytes, of which one is used
  * while FCR.enable is off. There is no line noise and no baud rate; the receive time-out comes at once when fewer
  * bytes than the trigger level wait. An access of more than a byte sees the one register at its address.
@@ -90,21 +93,25 @@ int uart_irq(const uart_state *s)
 int uart_read(uart_state *s, port_t *port, uint64_t offset, uint32_t size, uint64_t *value)
 {
     uint8_t id;
-    (void)port;
     (void)size;
     switch (offset) {
-    case 0: *value = (s->lcr & LCR_DLAB) ? s->dll : take(s); break;
+    case 0:
+        *value = (s->lcr & LCR_DLAB) ? s->dll : take(s);
+        port->line_driven = !(s->lcr & LCR_DLAB);
+        break;
     case 1: *value = (s->lcr & LCR_DLAB) ? s->dlm : s->ier; break;
     case 2:
         id = interrupt_id(s);
         if (id == IIR_TRANSMIT)
             s->thre_pending = 0;
+        port->line_driven = id == IIR_TRANSMIT;
         *value = id | ((s->fcr & FCR_ENABLE) ? IIR_FIFO : 0);
         break;
     case 3: *value = s->lcr; break;
     case 4: *value = s->mcr; break;
     case 5:
         *value = LSR_THR_EMPTY | LSR_IDLE | (s->fifo_length ? LSR_DATA_READY : 0) | (s->overrun ? LSR_OVERRUN : 0);
+        port->line_driven = s->overrun;
         s->overrun = 0;
         break;
     case 6: *value = (s->mcr & MCR_LOOP) ? (uint64_t)(s->mcr & 0x0f) << 4 : MSR_CONNECTED; break;
@@ -137,6 +144,7 @@ int uart_write(uart_state *s, port_t *port, uint64_t offset, uint32_t size, uint
                 port->output = byte;
             }
             s->thre_pending = 1;
+            port->line_driven = 1;
         }
         break;
     case 1:
@@ -145,6 +153,7 @@ int uart_write(uart_state *s, port_t *port, uint64_t offset, uint32_t size, uint
         } else {
             if ((byte & IER_TRANSMIT) && !(s->ier & IER_TRANSMIT))
                 s->thre_pending = 1; /* THR is empty, and now somebody wants to know */
+            port->line_driven = s->ier != (byte & 0x0f);
             s->ier = byte & 0x0f;
         }
         break;
@@ -152,6 +161,7 @@ int uart_write(uart_state *s, port_t *port, uint64_t offset, uint32_t size, uint
         if (((byte ^ s->fcr) & FCR_ENABLE) || (byte & FCR_CLEAR_RECEIVE))
             clear_receiver(s);
         s->fcr = byte & 0xc9;
+        port->line_driven = 1;
         break;
     case 3: s->lcr = byte; break;
     case 4: s->mcr = byte & 0x1f; break;

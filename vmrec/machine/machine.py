@@ -20,13 +20,14 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from vmrec.errors import GuestError, MachineError, UsageError
-from vmrec.events import UINT64_MAX, Clock, Entropy, Idle, Input, Poke, SetRegister
+from vmrec.events import UINT64_MAX, Clock, Disk, Entropy, Idle, Input, Poke, SetRegister
 from vmrec.guest.elf import Guest, check_fits
 from vmrec.isa.registers import CSRS
-from vmrec.machine.board import PAGE_SIZE, RAM_BASE, ROM_BASE, ROM_SIZE, MachineConfig
+from vmrec.machine.board import DRIVES_MAX, PAGE_SIZE, RAM_BASE, ROM_BASE, ROM_SIZE, MachineConfig
 from vmrec.machine.cpu import open_core, open_engine, profile_bits
 from vmrec.machine.edits import edited
 from vmrec.machine.supervisor import impossible_supervisor
+from vmrec.machine.virtio import impossible_virtio
 from vmrec.trace.digests import OutputChain, PageTree, digest_of_sorted
 
 __all__ = ["Captured", "Digest", "Exit", "Machine", "Snapshot", "StopReason"]
@@ -44,7 +45,7 @@ _STATE = {
     "rtc": "rtc_state",
     "entropy": "entropy_state",
 }
-#: And one more in a machine with supervisor and user mode. It belongs to the hart.
+#: And more in a machine with supervisor and user mode: this one, which belongs to the hart, and virtio devices.
 _SUPERVISOR = {"supervisor": "supervisor_state"}
 MSTATUS_STACK, MSTATUS_MPP, MSTATUS_FS = 0x88, 0x1800, 0x6000
 INTERRUPTS = 0x888
@@ -66,7 +67,7 @@ class Exit(IntEnum):
     OUTPUT_FULL = 6  #: `take_outputs` is due
     CAPTURE_FULL = 7  #: `take_captured` is due
     DEADLINE = 8  #: the guest programmed a timer (only with `watch_deadline`)
-    MISSING_PAGE = 9  #: page `missing_page` is needed: `set_page` and run again
+    MISSING_PAGE = 9  #: page `missing_page` is needed: `set_page`, or `supply_block` of a drive, and run again
     DIVERGED = 10  #: check mode: a row differs from the recording
     POINT = 11  #: a point was hit, and its log is full: machine/pointlog.py
     ERROR = 12  #: never returned: raised as MachineError
@@ -145,12 +146,16 @@ class Machine:
         check_fits(guest, RAM_BASE, config.ram_size)
         self.config = config
         self.guest = guest
-        self._parts = _STATE | _SUPERVISOR if config.supervisor else _STATE
         self._lib, self._ffi = open_core()
+        self._parts = {name: (kind, self._ffi.offsetof("vm_t", name)) for name, kind in _STATE.items()}
+        self._devices = sorted({*_STATE} - {"hart"})
+        if config.supervisor:
+            self._add_supervisor_parts()
         self._engine, handle = open_engine(profile.xlen)
         error = self._ffi.new("const char **")
         create = self._lib.vm_create_uncounted if uncounted else self._lib.vm_create
-        self._vm: Any = create(handle, profile.xlen, profile_bits(profile), config.ram_size, error)
+        drives = [*config.drives, *(0 for _ in range(DRIVES_MAX - len(config.drives)))]
+        self._vm: Any = create(handle, profile.xlen, profile_bits(profile), config.ram_size, drives, error)
         if self._vm == self._ffi.NULL:
             raise MachineError(f"the machine could not be made: {self._ffi.string(error[0]).decode()}")
         self._finalizer = weakref.finalize(self, self._lib.vm_destroy, self._vm)
@@ -159,14 +164,25 @@ class Machine:
         self._vm.stepped_time = config.time_rule == "stepped"
         self._vm.rtc_base = config.rtc_base_ns
         self._vm.tohost = _tohost(config, guest)
-        self._ram: Any = self._ffi.buffer(self._lib.vm_ram(self._vm), config.ram_size)
-        self._tree = PageTree(config.ram_size // PAGE_SIZE)
+        self._lib.vm_set_virtio(self._vm, config.slots, config.virtio == "legacy")
+        #: RAM, and the blocks of drives behind it.
+        self._ram: Any = self._ffi.buffer(self._lib.vm_ram(self._vm), config.pages * PAGE_SIZE)
+        self._tree = PageTree(config.pages)
         self._chain = OutputChain()
         self._changed: dict[int, bytes] = {}
         self.log: Any = None  #: the native register log that `run` keeps: machine/watch.py
         self._lib.vm_reset(self._vm, guest.entry)
         self._start()
         self._load_guest()
+
+    def _add_supervisor_parts(self) -> None:
+        """More records of state: the supervisor's, and one of each virtio device."""
+        self._parts |= {name: (kind, self._ffi.offsetof("vm_t", name)) for name, kind in _SUPERVISOR.items()}
+        for slot, kind in enumerate(self.config.slots):
+            if kind:
+                self._parts[f"virtio{slot}"] = "virtio_state", self._ffi.offsetof("vm_t", "virtio", slot)
+                self._devices.append(f"virtio{slot}")
+        self._devices.sort()
 
     def _start(self) -> None:
         """Makes the reset state that of the way in which the guest is booted."""
@@ -298,11 +314,12 @@ class Machine:
 
     @property
     def step_begun(self) -> bool:
-        """Whether what comes before the next step has been done in part: a deadline ended a wait, or an interrupt was
-        entered. No replay can stop here: nothing may be pushed, and no recording end, before that step.
+        """Whether what comes before the next step has been done in part: a deadline ended a wait, an interrupt was
+        entered, or what the step pulls was supplied. No replay can stop here: nothing may be pushed, and no recording
+        end, before that step.
         """
-        position = self._vm.time.position
-        return bool(position in (self._vm.time.woke_position, self._vm.entered_position))
+        vm = self._vm
+        return vm.time.position in (vm.time.woke_position, vm.entered_position, vm.pulled_position)
 
     @property
     def stopped(self) -> bool:
@@ -393,15 +410,23 @@ class Machine:
     # --- events ---
 
     @property
-    def uart_room(self) -> int:
-        """Bytes that the UART's receive FIFO can still take."""
-        return int(self._lib.vm_uart_room(self._vm))
+    def input_room(self) -> int:
+        """Bytes that the console's receiver can still take: the UART's, or a virtio console's that has a driver."""
+        return int(self._lib.vm_input_room(self._vm, self._ffi.new("uint64_t *")))
+
+    @property
+    def input_needs(self) -> int | None:
+        """The page that must be here before an Input is pushed; None if nothing is missing for it."""
+        page = self._ffi.new("uint64_t *")
+        self._lib.vm_input_room(self._vm, page)
+        return None if page[0] == UINT64_MAX else int(page[0])
 
     def push(self, event: Input | Clock | Idle | Poke | SetRegister) -> int:
-        """Applies an event, whose position must be the current one. Input returns how many bytes the FIFO took.
+        """Applies an event, whose position must be the current one. Input returns how many bytes were taken.
 
         Raises UsageError for another position, a clock event under the virtual time rule, or an edit of what is not
-        there. Before an edit of RAM, pages that are elsewhere must be here: see `missing_in`.
+        there. Before an edit of RAM, or an input, pages that are elsewhere must be here: see `missing_in` and
+        `input_needs`.
         """
         if event.position != self.position:
             raise UsageError(f"an event for position {event.position} cannot be applied at {self.position}")
@@ -449,7 +474,25 @@ class Machine:
                 f"the guest wants {self.pull_size} bytes at position {self.position}, not {len(event.data)} at "
                 f"{event.position}"
             )
-        self._lib.vm_supply(self._vm, int.from_bytes(event.data, "little"))
+        self._lib.vm_supply(self._vm, event.data, len(event.data))
+
+    @property
+    def missing_block(self) -> tuple[int, int] | None:
+        """After Exit.MISSING_PAGE: (drive, block of 4096 bytes) if it is one of a drive."""
+        return self.config.block_of(self.missing_page)
+
+    def supply_block(self, event: Disk, content: bytes) -> None:
+        """The answer to Exit.MISSING_PAGE for a block of a drive that was never touched: its content, 4096 bytes.
+
+        Raises UsageError if the event's position or block is not what was asked for.
+        """
+        if event.position != self.position or (event.drive, event.block) != self.missing_block:
+            raise UsageError(
+                f"the guest wants block {self.missing_block} at position {self.position}, not block {event.block} of "
+                f"drive {event.drive} at {event.position}"
+            )
+        self.set_page(self.missing_page, content)
+        self._vm.pulled_position = self.position
 
     def deadline_steps(self) -> int | None:
         """Steps of guest time until a timer could end the current wait; None if none is set."""
@@ -519,12 +562,12 @@ class Machine:
         return int(self._vm.hart.priv)
 
     def page(self, index: int) -> bytes:
-        """Content (4096 bytes) of RAM page `index`, counted from the start of RAM."""
+        """Content (4096 bytes) of page `index`, counted from the start of RAM; behind RAM come the drives' blocks."""
         return bytes(self._ram[index * PAGE_SIZE : (index + 1) * PAGE_SIZE])
 
     def set_page(self, index: int, content: bytes) -> None:
-        """Replaces a page of RAM; if it was missing, it is here now. `content` has 4096 bytes."""
-        if len(content) != PAGE_SIZE or not 0 <= index < self.config.ram_size // PAGE_SIZE:
+        """Replaces a page; if it was missing, it is here now. `content` has 4096 bytes."""
+        if len(content) != PAGE_SIZE or not 0 <= index < self.config.pages:
             raise UsageError(f"page {index} cannot take {len(content)} bytes")
         self._fill_page(index, content)
         self._lib.vm_host_wrote(self._vm, index)
@@ -544,8 +587,17 @@ class Machine:
         self._lib.vm_set_missing(self._vm, index, 1)
         self._tree.put(index, hash_)
 
+    def put_untouched(self, index: int) -> None:
+        """From here on page `index` is as before the run, in which nobody stored to it: zero, or a drive's block that
+        is not here.
+        """
+        if self.config.block_of(index) is None:
+            self.put_page(index, bytes(PAGE_SIZE), self._tree.zero_page)
+        else:
+            self.put_missing(index, self._tree.zero_page)
+
     def is_missing(self, index: int) -> bool:
-        """Whether the content of page `index` is elsewhere."""
+        """Whether the content of page `index` is elsewhere, as that of each block of a drive is to begin with."""
         return bool(self._lib.vm_is_missing(self._vm, index))
 
     def page_hash(self, index: int) -> bytes:
@@ -570,8 +622,8 @@ class Machine:
 
     def mark_missing(self, index: int) -> None:
         """The content of page `index` is elsewhere; the first touch returns Exit.MISSING_PAGE."""
-        if not 0 <= index < self.config.ram_size // PAGE_SIZE:
-            raise UsageError(f"there is no page {index} in RAM of {self.config.ram_size // PAGE_SIZE} pages")
+        if not 0 <= index < self.config.pages:
+            raise UsageError(f"there is no page {index} in a machine of {self.config.pages} pages")
         self._lib.vm_set_missing(self._vm, index, 1)
 
     def _take_dirty(self) -> list[int]:
@@ -597,8 +649,9 @@ class Machine:
     # --- state ---
 
     def _record(self, name: str) -> dict[str, Any]:
-        layout, fields = _layout(self._ffi, self._parts[name])
-        values = layout.unpack_from(self._state_bytes(), self._ffi.offsetof("vm_t", name))
+        kind, place = self._parts[name]
+        layout, fields = _layout(self._ffi, kind)
+        values = layout.unpack_from(self._state_bytes(), place)
         return {
             field: values[first] if count is None else list(values[first : first + count])
             for field, first, count in fields
@@ -620,12 +673,13 @@ class Machine:
         """
         if set(state) != {*self._parts, "outputs"} or not all(isinstance(part, dict) for part in state.values()):
             raise UsageError("the state is not one of this machine revision: its parts have other names")
-        for name, type_name in self._parts.items():
+        for name, (type_name, _) in self._parts.items():
             self._check_record(name, type_name, state[name])
         wrong = _impossible(self.config, state["hart"], state["time"])
         if wrong is None and self.config.supervisor:
             parts = state["hart"], state["supervisor"]
             wrong = impossible_supervisor(self.config.profile.xlen, *parts, sbi=self.config.sbi)
+        wrong = wrong or next(filter(None, (impossible_virtio(name, state[name]) for name in self._virtio)), None)
         if wrong:
             raise UsageError(f"the state's {wrong} has a value that this machine cannot reach")
         try:
@@ -633,7 +687,7 @@ class Machine:
         except ValueError as error:
             raise UsageError(f"the state's outputs are damaged: {error}") from error
         for name in self._parts:
-            record = getattr(self._vm, name)
+            record = self._vm.virtio[int(name[6:])] if name in self._virtio else getattr(self._vm, name)
             for field, value in state[name].items():
                 if isinstance(value, bytes):
                     self._ffi.memmove(getattr(record, field), value, len(value))
@@ -659,6 +713,10 @@ class Machine:
         """All state records, which come first in the native record."""
         return self._ffi.buffer(self._vm, self._ffi.offsetof("vm_t", "xlen"))
 
+    @property
+    def _virtio(self) -> list[str]:
+        return [name for name in self._devices if name.startswith("virtio")]
+
     def _check_record(self, name: str, type_name: str, values: dict[str, Any]) -> None:
         fields = _fields(self._ffi, type_name)
         if set(values) != set(fields):
@@ -683,7 +741,7 @@ class Machine:
         if self.config.supervisor:
             registers |= self._record("supervisor")
         # The records hold nothing but integers, lists of them and bytes: sorted, they are as digest_of has them.
-        devices = digest_of_sorted({name: _sorted(self._record(name)) for name in sorted(_STATE) if name != "hart"})
+        devices = digest_of_sorted({name: _sorted(self._record(name)) for name in self._devices})
         ram, outputs = self._tree.root(), self._chain.value()
         value = digest_of_sorted(
             {"devices": devices, "outputs": outputs, "ram": ram, "registers": _sorted(registers)}

@@ -18,7 +18,8 @@ from vmrec.machine.machine import Machine
 
 __all__ = ["PointKind", "PointLog", "RawHit", "WatchRange"]
 
-#: No step has more hits: its instruction, an interrupt before it, a trap, and two accesses of an atomic one.
+#: No step has more hits but one for each range: its instruction, an interrupt before it, a trap, and two accesses of
+#: an atomic one. A device that it sets to work may store into each range.
 STEP_ROOM = 8
 
 
@@ -84,14 +85,16 @@ class PointLog:
         keep_last: bool = False,
     ) -> None:
         self._lib, self._vm, self._ffi = machine.native
-        capacity = room + 3 * STEP_ROOM  # `widen` can add to what one step has added
+        ranges = list(ranges)
+        self._step_room = STEP_ROOM + len(ranges)
+        capacity = room + 3 * self._step_room  # `widen` can add to what one step has added
         self._hits = self._ffi.new("point_hit[]", capacity)
         self._log = self._ffi.new(
             "point_log *", {"hits": self._hits, "room": room, "capacity": capacity, "keep_last": keep_last}
         )
         addresses = sorted({address for address in breaks if 0 <= address < 1 << 64})
         kinds = (PointKind.TRAP | PointKind.INTERRUPT if traps else 0) | (PointKind.PRIVILEGE if privilege else 0)
-        self._set(addresses, list(ranges), kinds, self._log)
+        self._set(addresses, ranges, kinds, self._log)
 
     def _set(self, breaks: list[int], ranges: list[WatchRange], kinds: int, log: Any) -> None:
         addresses, places = self._ffi.new("uint64_t[]", breaks), self._ffi.new("watch_range[]", ranges)
@@ -114,7 +117,7 @@ class PointLog:
 
     def widen(self) -> None:
         """The log is not full until it has room for one more step: to see all that happens at one position."""
-        self._log.room = self._log.count + STEP_ROOM
+        self._log.room = self._log.count + self._step_room
 
     def narrow(self) -> None:
         """The log is full at the next hit. For an empty one, after `widen`."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vmrec.guest.devicetree import Node, Tree, cells, text
-from vmrec.machine.board import RAM_BASE, MachineConfig
+from vmrec.machine.board import PAGE_SIZE, RAM_BASE, VIRTIO_BASE, VIRTIO_SLOTS, MachineConfig
 
 __all__ = ["Chosen", "board_tree", "set_chosen"]
 
@@ -22,7 +22,7 @@ UART_CLOCK = 3_686_400
 CPU, CPU_INTERRUPTS, PLIC, TEST = 1, 2, 3, 4
 #: Interrupts of the hart (mcause) and of the PLIC.
 SUPERVISOR_EXTERNAL, MACHINE_SOFTWARE, MACHINE_TIMER, MACHINE_EXTERNAL = 9, 3, 7, 11
-UART_SOURCE, RTC_SOURCE = 10, 11
+UART_SOURCE, RTC_SOURCE, VIRTIO_SOURCE = 10, 11, 1
 PLIC_SOURCES = 95
 NOBODY = 0xFFFF_FFFF
 SERIAL = "serial@10000000"
@@ -110,6 +110,10 @@ def _add_devices(soc: Node, config: MachineConfig) -> None:
     serial = soc.add(SERIAL, reg=_reg(0x1000_0000, 0x100), compatible=text("ns16550a"))
     serial.properties["clock-frequency"] = cells(UART_CLOCK)
     _interrupt(serial, UART_SOURCE)
+    for slot in range(VIRTIO_SLOTS):
+        address = VIRTIO_BASE + slot * PAGE_SIZE
+        node = soc.add(f"virtio_mmio@{address:x}", reg=_reg(address, PAGE_SIZE), compatible=text("virtio,mmio"))
+        _interrupt(node, VIRTIO_SOURCE + slot)
     test = text("sifive,test1", "sifive,test0", "syscon")
     soc.add("test@100000", phandle=cells(TEST), reg=_reg(0x100000, 0x1000), compatible=test)
     soc.add("rng@10200000", reg=_reg(0x1020_0000, 0x1000), compatible=text("vmrec,entropy"))

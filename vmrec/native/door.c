@@ -37,16 +37,20 @@ int door_create(vm_t *vm)
 {
     struct vm_internal *in = vm->in;
     in->pages = vm->ram_size >> PAGE_SHIFT;
-    in->ram = mmap(NULL, vm->ram_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    in->drive_page[0] = in->pages;
+    for (uint32_t drive = 0; drive < DRIVES; drive++)
+        in->drive_page[drive + 1] = in->drive_page[drive] + (vm->drive_size[drive] + PAGE_SIZE - 1) / PAGE_SIZE;
+    uint64_t all = vm_pages(vm);
+    in->ram = mmap(NULL, all << PAGE_SHIFT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (in->ram == MAP_FAILED) {
         in->ram = NULL;
         return -1;
     }
     in->rom = calloc(1, ROM_SIZE);
-    in->page_flags = calloc(in->pages, sizeof *in->page_flags);
+    in->page_flags = calloc(all, sizeof *in->page_flags);
     in->tables = calloc(in->pages, sizeof *in->tables);
     in->code_slots = calloc(in->pages, sizeof *in->code_slots);
-    in->dirty = calloc(in->pages, sizeof *in->dirty);
+    in->dirty = calloc(all, sizeof *in->dirty);
     in->code_chunks = calloc(in->pages, sizeof *in->code_chunks);
     in->write_epoch = calloc(in->pages, sizeof *in->write_epoch);
     in->code_stores = calloc(in->pages, 1);
@@ -70,7 +74,7 @@ void door_destroy(vm_t *vm)
     for (size_t page = 0; page < ROM_SIZE / PAGE_SIZE; page++)
         free(in->rom_decoded[page]);
     if (in->ram)
-        munmap(in->ram, vm->ram_size);
+        munmap(in->ram, vm_pages(vm) << PAGE_SHIFT);
     free(in->rom);
     free(in->page_flags);
     free(in->tables);
@@ -279,9 +283,48 @@ const uint8_t *door_fetch(vm_t *vm, uint64_t address)
     return NULL;
 }
 
+/* Whole pieces of pages: what is kept of the code in them goes, chunk by chunk is not worth it. */
+static void store_piece(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint32_t length)
+{
+    struct vm_internal *in = vm->in;
+    uint64_t page = offset >> PAGE_SHIFT;
+    uint16_t flags = in->page_flags[page];
+    door_mark_dirty(vm, page);
+    door_make_stale(vm, page);
+    door_code_store(vm, offset, length);
+    memmove(in->ram + offset, bytes, length);
+    if (flags & PAGE_TABLE)
+        walk_forget(vm);
+}
+
+void door_store_many(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint64_t length)
+{
+    if (vm->in->points.range_count)
+        points_dma(vm, RAM_BASE + offset, bytes, length);
+    while (length) {
+        uint32_t piece = PAGE_SIZE - (uint32_t)(offset & (PAGE_SIZE - 1));
+        if (piece > length)
+            piece = (uint32_t)length;
+        store_piece(vm, offset, bytes, piece);
+        offset += piece;
+        bytes += piece;
+        length -= piece;
+    }
+}
+
 uint8_t *vm_ram(vm_t *vm)
 {
     return vm->in->ram;
+}
+
+uint64_t vm_pages(const vm_t *vm)
+{
+    return vm->in->drive_page[DRIVES];
+}
+
+uint64_t vm_drive_page(const vm_t *vm, uint32_t drive)
+{
+    return vm->in->drive_page[drive <= DRIVES ? drive : DRIVES];
 }
 
 uint8_t *vm_rom(vm_t *vm, size_t *length)
@@ -292,6 +335,8 @@ uint8_t *vm_rom(vm_t *vm, size_t *length)
 
 void vm_host_replaced(vm_t *vm, uint64_t page)
 {
+    if (page >= vm->in->pages)
+        return;
     door_make_stale(vm, page);
     door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
     if (vm->in->page_flags[page] & PAGE_TABLE)
@@ -331,16 +376,25 @@ void vm_watch(vm_t *vm, uint64_t address)
         vm->in->page_flags[(address - RAM_BASE) >> PAGE_SHIFT] |= PAGE_WATCHED;
 }
 
+int door_is_missing(const vm_t *vm, uint64_t page)
+{
+    uint16_t flags = vm->in->page_flags[page];
+    return page < vm->in->pages ? (flags & PAGE_MISSING) != 0 : !(flags & PAGE_HERE);
+}
+
 int vm_is_missing(const vm_t *vm, uint64_t page)
 {
-    return (vm->in->page_flags[page] & PAGE_MISSING) != 0;
+    return door_is_missing(vm, page);
 }
 
 void vm_set_missing(vm_t *vm, uint64_t page, int missing)
 {
     struct vm_internal *in = vm->in;
     int was = in->page_flags[page] & PAGE_MISSING;
-    if (missing && !was) {
+    if (page >= in->pages) {
+        in->page_flags[page] &= (uint16_t)~PAGE_HERE;
+        in->page_flags[page] |= missing ? 0 : PAGE_HERE;
+    } else if (missing && !was) {
         door_forget_decoded(vm, page);
         door_code_store(vm, page << PAGE_SHIFT, PAGE_SIZE);
         if (in->page_flags[page] & PAGE_TABLE)

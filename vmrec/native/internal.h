@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "virtio.h"
 #include "vmrec.h"
 
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
@@ -22,6 +23,8 @@
 #define SCRATCH_BASE 0x0ff00000ull /* not the guest's: see engine.c */
 #define SCRATCH_SIZE 0x10000ull
 #define RAM_BASE 0x80000000ull
+#define DRIVES 4u
+#define SLOTS 8u /* of virtio devices */
 
 #define TIMEBASE_DIVISOR 100u /* steps per tick of mtime: 1 step = 1 ns, 10 MHz */
 
@@ -81,6 +84,7 @@ enum cause {
 #define PAGE_MISSING 0x40 /* not here yet */
 #define PAGE_READ_WATCHED 0x80 /* every load and store is looked at */
 #define PAGE_TABLE 0x100 /* translations that somebody keeps were read from it: walk.c */
+#define PAGE_HERE 0x200 /* a drive's block, and it is here: those are missing unless told otherwise */
 
 /* A decoded instruction. `op` is an enum op, or one of the pseudo ops of stepper.c. */
 typedef struct {
@@ -169,6 +173,7 @@ typedef struct capture {
 typedef struct {
     uint64_t *breaks; /* ascending */
     watch_range *ranges;
+    uint64_t *dma_hits; /* of each range: the step in which a device last hit it */
     size_t break_count, range_count;
     uint32_t kinds;   /* POINT_TRAP, POINT_INTERRUPT */
     int load_watched; /* a range wants loads: the stepper may not do them by itself */
@@ -232,7 +237,8 @@ struct vm_internal {
     int uncounted;
     uint8_t *ram, *rom, *scratch;
     uint16_t *page_flags;
-    uint64_t pages, ram_fast_limit; /* fast loads need offset < limit */
+    uint64_t pages, ram_fast_limit; /* pages of RAM; fast loads need offset < limit */
+    uint64_t drive_page[DRIVES + 1]; /* the first page of each drive, and the end of all pages */
     uint32_t *dirty;
     size_t dirty_count;
     uint32_t *stale;        /* pages whose translations are to be dropped before the engine runs again */
@@ -284,8 +290,11 @@ struct vm_internal {
     uint64_t reasons;      /* things that only the stepper can do, done so far */
     uint64_t executing;    /* RAM page index of the code now being stepped, NEVER if ROM */
     uint64_t executing_rom; /* ROM page index then */
-    uint64_t supplied;
+    uint8_t supplied[SUPPLY_MAX];
+    uint32_t supplied_length;
     int has_supplied;
+    virtio_work work;       /* what a store to a virtio device has asked for */
+    uint32_t slots;         /* virtio slots up to the last that has a device */
     buffer_t outputs;
     capture_t capture;
     points_t points;
@@ -308,6 +317,9 @@ int door_store_ready(vm_t *vm, uint64_t address, uint32_t size);
 void door_store(vm_t *vm, uint64_t address, uint32_t size, uint64_t value);
 void door_store_entry(vm_t *vm, uint64_t address, uint32_t size, uint64_t entry); /* of a page table: its A and D bits */
 const uint8_t *door_fetch(vm_t *vm, uint64_t address); /* two bytes of code, or NULL */
+int door_is_missing(const vm_t *vm, uint64_t page);
+/* A device stores bytes into RAM, where they are known to fit and every page is here. */
+void door_store_many(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint64_t length);
 
 /* walk.c */
 /*
@@ -345,6 +357,10 @@ void pmp_write(vm_t *vm, uint32_t number, uint64_t value);
 /* bus.c */
 int bus_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value);  /* 0, 1 refused, 2 exit wanted */
 int bus_store(vm_t *vm, uint64_t address, uint32_t size, uint64_t value);
+/* After a store that left work (in->work.pending): does it. Nothing can stand in its way any more. */
+void bus_do_work(vm_t *vm);
+uint32_t bus_push_input(vm_t *vm, const uint8_t *data, uint32_t length);
+uint32_t bus_input_room(vm_t *vm, uint64_t *missing_page);
 void bus_update_lines(vm_t *vm);
 void bus_reset(vm_t *vm);
 
@@ -436,6 +452,7 @@ void points_stored(vm_t *vm, uint64_t pc, uint64_t physical, uint32_t size, uint
 uint16_t points_page(const vm_t *vm, uint64_t address); /* PAGE_WATCHED, PAGE_READ_WATCHED for a virtual page */
 void points_trap(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t cause);
 void points_privilege(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t before); /* when it has changed */
+void points_dma(vm_t *vm, uint64_t physical, const uint8_t *bytes, uint64_t length); /* a device's store, before it */
 void points_destroy(vm_t *vm);
 
 /* registers.c */

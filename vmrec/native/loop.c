@@ -174,7 +174,8 @@ static int run(vm_t *vm, uint64_t until, int mode, int settle)
             return VM_EXIT_DIVERGED;
         if (vm->time.position >= until && !settle)
             return VM_EXIT_POSITION;
-        if (vm->attention && !settle) {
+        /* A step that was given what it pulled is done first: nobody but it could use that. */
+        if (vm->attention && !settle && vm->pulled_position != vm->time.position) {
             vm->attention = 0;
             return VM_EXIT_ATTENTION;
         }
@@ -206,9 +207,7 @@ int vm_settle(vm_t *vm)
 
 int vm_push_input(vm_t *vm, const uint8_t *data, uint32_t length)
 {
-    uint32_t taken = 0;
-    while (taken < length && uart_room(&vm->uart))
-        uart_receive(&vm->uart, data[taken++]);
+    uint32_t taken = bus_push_input(vm, data, length);
     loop_update_lines(vm);
     return (int)taken;
 }
@@ -226,15 +225,31 @@ void vm_push_idle(vm_t *vm, uint64_t steps)
     loop_update_lines(vm);
 }
 
-void vm_supply(vm_t *vm, uint64_t value)
+void vm_supply(vm_t *vm, const uint8_t *data, uint32_t length)
 {
-    vm->in->supplied = value;
+    if (length > SUPPLY_MAX)
+        return;
+    memcpy(vm->in->supplied, data, length);
+    vm->in->supplied_length = length;
     vm->in->has_supplied = 1;
+    vm->pulled_position = vm->time.position;
 }
 
-uint32_t vm_uart_room(const vm_t *vm)
+uint32_t vm_input_room(vm_t *vm, uint64_t *missing_page)
 {
-    return uart_room(&vm->uart);
+    return bus_input_room(vm, missing_page);
+}
+
+/* Where the machine's virtio devices are: `kinds` of 8 slots. Before the first run. */
+void vm_set_virtio(vm_t *vm, const uint32_t *kinds, int legacy)
+{
+    vm->virtio_legacy = legacy != 0;
+    vm->in->slots = 0;
+    for (uint32_t slot = 0; slot < SLOTS; slot++) {
+        vm->virtio_kind[slot] = kinds[slot];
+        if (kinds[slot])
+            vm->in->slots = slot + 1;
+    }
 }
 
 const uint8_t *vm_outputs(vm_t *vm, size_t *length)
@@ -248,8 +263,8 @@ void vm_clear_outputs(vm_t *vm)
     vm->in->outputs.length = 0;
 }
 
-static vm_t *create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, int uncounted,
-                    const char **error)
+static vm_t *create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const uint64_t *drives,
+                    int uncounted, const char **error)
 {
     vm_t *vm = calloc(1, sizeof *vm);
     *error = "out of memory";
@@ -258,6 +273,8 @@ static vm_t *create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_s
     vm->xlen = xlen;
     vm->extensions = extensions;
     vm->ram_size = ram_size;
+    if (drives)
+        memcpy(vm->drive_size, drives, sizeof vm->drive_size);
     vm->auto_idle = 1;
     vm->in = calloc(1, sizeof *vm->in);
     if (vm->in) {
@@ -275,14 +292,16 @@ static vm_t *create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_s
     return vm;
 }
 
-vm_t *vm_create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const char **error)
+vm_t *vm_create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const uint64_t *drives,
+                const char **error)
 {
-    return create(uc, xlen, extensions, ram_size, 0, error);
+    return create(uc, xlen, extensions, ram_size, drives, 0, error);
 }
 
-vm_t *vm_create_uncounted(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const char **error)
+vm_t *vm_create_uncounted(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const uint64_t *drives,
+                          const char **error)
 {
-    return create(uc, xlen, extensions, ram_size, 1, error);
+    return create(uc, xlen, extensions, ram_size, drives, 1, error);
 }
 
 void vm_destroy(vm_t *vm)
@@ -295,6 +314,7 @@ void vm_destroy(vm_t *vm)
         points_destroy(vm);
         door_destroy(vm);
         free(vm->in->outputs.data);
+        work_free(&vm->in->work);
         free(vm->in);
     }
     free(vm);
@@ -343,6 +363,8 @@ void vm_state_changed(vm_t *vm)
     vm->in->exit = 0;
     vm->error = NULL;
     vm->entered_position = NEVER;
+    vm->pulled_position = NEVER;
+    vm->in->work.pending = 0;
     walk_forget(vm);
     walk_view_changed(vm);
     loop_update_lines(vm);

@@ -245,6 +245,82 @@ uint16_t points_page(const vm_t *vm, uint64_t address)
     return flags;
 }
 
+/* The ranges that a hit is one of need no other one in this step. */
+static void mark_hit(vm_t *vm, const seen_t *seen)
+{
+    points_t *points = &vm->in->points;
+    for (size_t i = 0; i < points->range_count; i++)
+        if ((!points->ranges[i].space || points->ranges[i].space == seen->space) && wants(&points->ranges[i], seen))
+            points->dma_hits[i] = vm->time.position;
+}
+
+/*
+ * A device's store of `length` bytes to RAM, as far as it lies in `size` bytes from `at` on, which a range calls
+ * `address`. Returns 1 if there is such a byte that the range wants.
+ */
+static int dma_part(vm_t *vm, const watch_range *range, uint64_t address, uint64_t size, uint64_t at, uint64_t space,
+                    uint64_t physical, const uint8_t *bytes, uint64_t length)
+{
+    uint64_t first = at > physical ? at : physical, end = at + size < physical + length ? at + size : physical + length;
+    while (first < end && !(range->kinds & POINT_WRITE) && vm->in->ram[first - RAM_BASE] == bytes[first - physical])
+        first++;
+    if (first >= end)
+        return 0;
+    uint32_t part = end - first < 8 ? (uint32_t)(end - first) : 8, room = PAGE_SIZE - (uint32_t)(first & (PAGE_SIZE - 1));
+    seen_t seen = {.address = address + (first - at), .size = part, .first = part < room ? part : room, .space = space,
+                   .place = {first, first + room}, .write = 1};
+    memcpy(&seen.value, bytes + (first - physical), part);
+    memcpy(&seen.before, vm->in->ram + (first - RAM_BASE), part);
+    add(vm, &(point_hit){.position = vm->time.position,
+                         .kind = POINT_WRITE,
+                         .pc = vm->hart.pc,
+                         .address = seen.address,
+                         .size = part,
+                         .value = seen.value,
+                         .before = seen.before,
+                         .space = space,
+                         .physical = first,
+                         .beyond = first + room});
+    mark_hit(vm, &seen);
+    return 1;
+}
+
+/* The same for a range of virtual addresses, page by page: where they lead the hart at this moment. */
+static void dma_translated(vm_t *vm, const watch_range *range, uint64_t physical, const uint8_t *bytes, uint64_t length)
+{
+    uint64_t space = walk_space(vm, ACCESS_STORE), address = range->address, left = range->size, at;
+    if (range->space && range->space != space)
+        return;
+    while (left) {
+        uint64_t piece = PAGE_SIZE - (address & (PAGE_SIZE - 1));
+        if (piece > left)
+            piece = left;
+        if (!vm_translate(vm, address, ACCESS_LOAD, -1, &at)
+            && dma_part(vm, range, address, piece, at, space, physical, bytes, length))
+            return;
+        address += piece;
+        left -= piece;
+    }
+}
+
+/*
+ * A device's store is a hit at the step that set it off, with the first eight bytes of what it stores into a range; the
+ * first into each range is one.
+ */
+void points_dma(vm_t *vm, uint64_t physical, const uint8_t *bytes, uint64_t length)
+{
+    points_t *points = &vm->in->points;
+    for (size_t i = 0; i < points->range_count; i++) {
+        const watch_range *range = &points->ranges[i];
+        if (!(range->kinds & (POINT_WRITE | POINT_CHANGE)) || points->dma_hits[i] == vm->time.position)
+            continue;
+        if (!vm->in->identity && !(range->kinds & POINT_PHYSICAL))
+            dma_translated(vm, range, physical, bytes, length);
+        else if (!range->space)
+            dma_part(vm, range, range->address, range->size, range->address, 0, physical, bytes, length);
+    }
+}
+
 static void forget_decoded(decoded_page *decoded, uint64_t pc)
 {
     decoded->insn[(pc & (PAGE_SIZE - 1)) >> 1].op = 0;
@@ -333,20 +409,26 @@ int vm_points_set(vm_t *vm, const uint64_t *breaks, size_t break_count, const wa
     points_t *points = &vm->in->points;
     uint64_t *new_breaks = break_count ? malloc(break_count * sizeof *breaks) : NULL;
     watch_range *new_ranges = range_count ? malloc(range_count * sizeof *ranges) : NULL;
-    if ((break_count && !new_breaks) || (range_count && !new_ranges)) {
+    uint64_t *dma_hits = range_count ? malloc(range_count * sizeof *dma_hits) : NULL;
+    if ((break_count && !new_breaks) || (range_count && (!new_ranges || !dma_hits))) {
         free(new_breaks);
         free(new_ranges);
+        free(dma_hits);
         return -1;
     }
     if (break_count)
         memcpy(new_breaks, breaks, break_count * sizeof *breaks);
-    if (range_count)
+    if (range_count) {
         memcpy(new_ranges, ranges, range_count * sizeof *ranges);
+        memset(dma_hits, 0xff, range_count * sizeof *dma_hits);
+    }
     set_all(vm, 0);
     free(points->breaks);
     free(points->ranges);
+    free(points->dma_hits);
     *points = (points_t){.breaks = new_breaks,
                          .ranges = new_ranges,
+                         .dma_hits = dma_hits,
                          .break_count = break_count,
                          .range_count = range_count,
                          .kinds = kinds,
@@ -362,4 +444,5 @@ void points_destroy(vm_t *vm)
 {
     free(vm->in->points.breaks);
     free(vm->in->points.ranges);
+    free(vm->in->points.dma_hits);
 }

@@ -433,6 +433,10 @@ store_slow: {
             goto leave;
         SEEN(store_address, store_size, store_value, 1);
         ROW(store_address, store_value);
+        if (UNLIKELY(in->work.pending)) { /* it may change any code, that of the open block too */
+            CLOSE(PC() + d->length, POSITION() + 1, 0);
+            bus_do_work(vm);
+        }
     }
     goto retire;
 }
@@ -504,14 +508,22 @@ L_AMO: {
     if (result == 1)
         goto trap;
     int device = result == 3;
+    uint64_t inflow = vm->inflow;
     result = device ? bus_load(vm, place[0], size, &raw) : door_load(vm, place[0], size, &raw);
     if (result == 1)
         TRAP(CAUSE_STORE_ACCESS, address);
     if (result == 2)
         goto leave;
     value = low_bytes(amo_result(OP(), raw, operand, size), size);
-    if (device && bus_store(vm, place[0], size, value))
-        TRAP(CAUSE_STORE_ACCESS, address);
+    if (device) {
+        result = bus_store(vm, place[0], size, value);
+        if (result == 1)
+            TRAP(CAUSE_STORE_ACCESS, address);
+        if (result == 2) { /* the step is tried again, with its load */
+            vm->inflow = inflow;
+            goto leave;
+        }
+    }
     SEEN(address, size, raw, 0);
     SEEN(address, size, value, 1);
     ROW(address, raw);
@@ -520,6 +532,9 @@ L_AMO: {
         if (CAPTURE && into_executing(vm, place, size, BEHIND()))
             CLOSE(PC() + d->length, POSITION() + 1, 0);
         door_store(vm, place[0], size, value);
+    } else if (UNLIKELY(in->work.pending)) {
+        CLOSE(PC() + d->length, POSITION() + 1, 0);
+        bus_do_work(vm);
     }
     if (d->rd)
         SET(size == 4 ? (UX)(SX)(int32_t)raw : raw);

@@ -17,6 +17,7 @@
  *               │
  *            door.c     the one door to RAM: page rights, dirty pages, missing pages, code pages
  *            bus.c      physical addresses outside RAM: boot ROM and devices (vmrec/devices/)
+ *            dma.c      RAM and drives, for devices
  *            walk.c     virtual addresses: page tables, and what physical memory protection allows
  *            float.c    floating point by the manual, where the engine departs from it
  *            csr.c      control and status registers · trap.c traps and interrupts
@@ -127,6 +128,30 @@ typedef struct {
     uint64_t reads; /* how often the guest pulled */
 } entropy_state;
 
+/*
+ * One virtio device of machine revision 2: virtio_mmio.c. State only in slots that have a device. Queue addresses are
+ * the guest's, and may be nonsense.
+ */
+typedef struct {
+    uint32_t status;
+    uint32_t interrupt_status;
+    uint32_t device_features_sel;
+    uint32_t driver_features_sel;
+    uint64_t driver_features;
+    uint32_t queue_sel;
+    uint32_t guest_page_size; /* legacy layout only */
+    uint32_t queue_num[2];    /* entries; 0 until the driver says how many */
+    uint32_t queue_align[2];  /* legacy layout only */
+    uint32_t queue_ready[2];
+    uint64_t queue_desc[2];   /* descriptor table */
+    uint64_t queue_driver[2]; /* available ring */
+    uint64_t queue_device[2]; /* used ring */
+    uint16_t queue_seen[2];   /* available entries taken so far, modulo 2^16 */
+    uint16_t queue_used[2];   /* used entries given so far, modulo 2^16 */
+} virtio_state;
+
+enum virtio_kind { VIRTIO_NONE = 0, VIRTIO_BLOCK = 2, VIRTIO_CONSOLE = 3, VIRTIO_RNG = 4 };
+
 enum vm_exit {
     VM_EXIT_POSITION,
     VM_EXIT_WAITING,
@@ -159,6 +184,7 @@ typedef struct vm {
     rtc_state rtc;
     entropy_state entropy;
     supervisor_state supervisor; /* state only with EXT_S */
+    virtio_state virtio[8];      /* state only with EXT_S, of slots that have a device */
 
     /* fixed at creation: the machine's configuration */
     uint32_t xlen;          /* 32 or 64 */
@@ -168,6 +194,9 @@ typedef struct vm {
     uint64_t rtc_base;      /* ns since 1970 at mtime 0 */
     uint64_t tohost;        /* address of the tohost symbol, 0 if none */
     uint32_t sbi;           /* 1: the VMM is the firmware, and answers calls of supervisor mode: sbi.c */
+    uint64_t drive_size[4]; /* bytes, multiples of 512; 0: no such drive. Drive n is in slot n */
+    uint32_t virtio_kind[8]; /* enum virtio_kind, of each slot */
+    uint32_t virtio_legacy; /* 1: the register layout of virtio 0.9.5 */
 
     /* the live side's wishes: they decide when vm_run returns, never what the guest sees */
     volatile uint32_t attention; /* set by vm_set_attention; vm_run clears it and returns */
@@ -177,6 +206,7 @@ typedef struct vm {
 
     /* details of the last exit */
     uint64_t exit_detail;        /* PULL: bytes wanted; MISSING_PAGE: page index; ERROR: code */
+    uint64_t pulled_position;    /* where the next step was last given what it pulled; all ones if never */
     const char *error;           /* ERROR: a sentence */
 
     /* what happened, for reports: never state */
@@ -208,9 +238,15 @@ const char *vm_sources(void);
 
 void vm_set_api(const engine_api *api);
 
-/* `uc` is an open engine that belongs to the caller and outlives the machine. NULL (and *error set) on failure. */
-vm_t *vm_create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const char **error);
+/*
+ * `uc` is an open engine that belongs to the caller and outlives the machine. `drives`: sizes of four drives, 0 for
+ * none; NULL: no drives. NULL (and *error set) on failure.
+ */
+vm_t *vm_create(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const uint64_t *drives,
+                const char **error);
 void vm_destroy(vm_t *vm);
+/* Before the first run: the devices in the eight virtio slots (enum virtio_kind), and their layout of registers. */
+void vm_set_virtio(vm_t *vm, const uint32_t *kinds, int legacy);
 /* Before the first run: count every block by a call. The results are the same. */
 void vm_count_by_calls(vm_t *vm);
 void vm_reset(vm_t *vm, uint64_t entry);
@@ -230,8 +266,12 @@ void vm_set_attention(vm_t *vm);
 int vm_push_input(vm_t *vm, const uint8_t *data, uint32_t length); /* bytes taken: what fits the FIFO */
 void vm_push_clock(vm_t *vm, uint64_t ticks);
 void vm_push_idle(vm_t *vm, uint64_t steps);
-void vm_supply(vm_t *vm, uint64_t value);                           /* the answer to PULL */
-uint32_t vm_uart_room(const vm_t *vm);
+void vm_supply(vm_t *vm, const uint8_t *data, uint32_t length);     /* the answer to PULL, at most 65536 bytes */
+/*
+ * Bytes that the console's receiver can take: the UART's, or a virtio console's once it has a driver. *missing_page: a
+ * page of RAM that must be here to know that, and for vm_push_input; all ones if none.
+ */
+uint32_t vm_input_room(vm_t *vm, uint64_t *missing_page);
 uint64_t vm_mtime(const vm_t *vm);
 /* Steps until the next timer deadline that could end a wait; all ones if there is none. */
 uint64_t vm_deadline_steps(const vm_t *vm);
@@ -241,8 +281,13 @@ int vm_idle_to_deadline(vm_t *vm);
 const uint8_t *vm_outputs(vm_t *vm, size_t *length);
 void vm_clear_outputs(vm_t *vm);
 
-/* The door to RAM, for the host. */
+/*
+ * The door to RAM, for the host. Pages are counted from the start of RAM; behind those of RAM come the blocks of drive
+ * 0, then of drive 1, … which no guest address reaches. A block is missing until it is set or all of it written.
+ */
 uint8_t *vm_ram(vm_t *vm);
+uint64_t vm_pages(const vm_t *vm);                /* of RAM and drives */
+uint64_t vm_drive_page(const vm_t *vm, uint32_t drive); /* the first page of a drive, 0 to 4: the last is the end */
 uint8_t *vm_rom(vm_t *vm, size_t *length);
 void vm_host_wrote(vm_t *vm, uint64_t page);      /* the host wrote this page: dirty, and its code forgotten */
 size_t vm_dirty_count(const vm_t *vm);
@@ -346,7 +391,8 @@ const char *isa_op_name(uint32_t op);
 uint32_t isa_extension_bit(const char *name);
 
 /* Bench only: the engine with the owned MMU and no counting; positions are meaningless afterwards. */
-vm_t *vm_create_uncounted(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const char **error);
+vm_t *vm_create_uncounted(void *uc, uint32_t xlen, uint32_t extensions, uint64_t ram_size, const uint64_t *drives,
+                          const char **error);
 
 /* msgpack writer, for tests. Returns the bytes written into out (at most 9 + length). */
 size_t mp_test_uint(uint8_t *out, uint64_t value);

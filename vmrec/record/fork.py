@@ -16,12 +16,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 from vmrec.errors import PositionError, TraceError, UsageError
-from vmrec.events import Entropy, Poke, SetRegister
+from vmrec.events import Disk, Entropy, Poke, SetRegister
 from vmrec.guest.elf import Guest
 from vmrec.guest.symbols import Symbols
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, MachineConfig
 from vmrec.machine.edits import HELD, canonical
 from vmrec.machine.machine import Machine
+from vmrec.record.drives import BlockSource
 from vmrec.record.recorder import TraceSink, make_header
 from vmrec.record.sources import KeptEvents
 from vmrec.replay.rows import checkpoint_before, player_from, replay_error
@@ -102,6 +103,10 @@ class Fork:
         records = self.trace.records(before["position"], self.position)
         return int(before["pulled"]) + sum(len(found.data) for found in records if isinstance(found, Entropy))
 
+    def blocks(self, images: BlockSource) -> BlockSource:
+        """Blocks of drives: those that the parent was given later on come from it, others from `images`."""
+        return _ParentBlocks(self.trace, self.position, images)
+
     def kept(self) -> KeptEvents:
         """What came into the parent from here on, but for entropy."""
         stepped = self.machine.config.time_rule == "stepped"
@@ -112,7 +117,8 @@ class Fork:
         included: bool, created: str,
     ) -> dict[str, Any]:  # fmt: skip
         """The header of the child, which is going to be at `child`. `pulled`: bytes used of `seed`'s stream before."""
-        header = make_header(self.machine, capture=capture, seed=seed, chaos=chaos, created=created)
+        drives = self.trace.header.get("drives", [])
+        header = make_header(self.machine, capture=capture, seed=seed, chaos=chaos, created=created, drives=drives)
         folder = os.path.dirname(os.path.realpath(child))
         name = os.path.relpath(os.path.realpath(self._point.path), folder)
         return {
@@ -161,6 +167,24 @@ class Fork:
                 writer.append(pack(obj), obj[1], obj[1])
         writer.append(b"", self.position, self.position)
         writer.flush()
+
+
+class _ParentBlocks:
+    """What a recording was given of its drives from a position on, and then another source."""
+
+    def __init__(self, trace: TraceReader, position: int, others: BlockSource) -> None:
+        self._trace = trace
+        self._position = position
+        self._others = others
+        self._known: dict[tuple[int, int], bytes] | None = None
+
+    def block(self, drive: int, block: int) -> bytes:
+        """The block's content."""
+        if self._known is None:
+            records = self._trace.records(self._position)
+            self._known = {(found.drive, found.block): found.hash for found in records if isinstance(found, Disk)}
+        hash_ = self._known.get((drive, block))
+        return self._others.block(drive, block) if hash_ is None else self._trace.page(hash_)
 
 
 # --------------------------------------------------------------------------------------------------------------- edits

@@ -10,7 +10,7 @@ here, at the latest of `close`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -40,15 +40,19 @@ WHOLE_EVERY, WHOLE_WITHIN = 8, 2
 
 
 def make_header(
-    machine: Machine, *, capture: str, seed: int | None, chaos: int | None, created: str
-) -> dict[str, Any]:
-    """The header of a recording that `machine` is about to make. `created`: wall-clock time, for people only."""
+    machine: Machine, *, capture: str, seed: int | None, chaos: int | None, created: str,
+    drives: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """The header of a recording that `machine` is about to make. `created`: wall-clock time, for people only.
+
+    `drives`: what each image was (`vmrec.trace.layout.MAPS["drive"]`), if there are drives.
+    """
     guest = machine.guest
     boot: dict[str, Any] = {}
     if guest.boot is not None:
         symbols = [{"name": f"symbols-{number}", "elf": elf} for number, elf in enumerate(guest.more_elfs, 1)]
         boot = {"boot": {**guest.boot.to_dict(), "symbols": symbols}}
-    return {
+    header = {
         "machine": machine.config.to_dict(),
         "guest": {"name": guest.name, "elf": guest.data, "hash": guest.hash},
         **boot,
@@ -58,6 +62,7 @@ def make_header(
         "recorder": f"vmrec {__version__}",
         "created": created,
     }
+    return {**header, "drives": [dict(note) for note in drives]} if drives else header
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,13 @@ class TraceSink:
         """An event at its position."""
         self.events += 1
         self._add_small(pack(event.wire()), event.position)
+
+    def content(self, hash_: bytes, content: bytes) -> None:
+        """The content of a block that the next event names."""
+        if hash_ not in self._contents:
+            self._end_small()
+            self._batch.append(_Page(hash_, content))
+            self._size += PAGE_SIZE
 
     def observe(self, machine: Machine) -> None:
         """Digest, and now and then a checkpoint, at a grid position."""

@@ -3,7 +3,8 @@
 
     InputPlan ─┐                      ┌──▶ console (bytes, as the guest prints)
     entropy ───┼──▶ LiveRun ⇄ Machine ┤
-    clock ─────┘                      └──▶ Sink: events, outputs, observations, rows
+    clock ─────┤                      └──▶ Sink: events, outputs, observations, rows
+    drives ────┘
 
 `vmrec run` and `vmrec record` are this loop with different sinks, so that recording is nothing but writing down.
 
@@ -25,12 +26,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-from vmrec.events import UINT64_MAX, Clock, Entropy, Event, Idle, Input, Poke, SetRegister
+from vmrec.events import UINT64_MAX, Clock, Disk, Entropy, Event, Idle, Input, Poke, SetRegister
 from vmrec.machine.board import GRID, STEPS_PER_TICK
 from vmrec.machine.machine import Captured, Exit, Machine
+from vmrec.record.drives import BlockSource, NoBlocks
 from vmrec.record.sources import ChaosClock, HostClock, InputPlan, KeptEvents, LiveInput, SeededEntropy
 from vmrec.record.terminal import Key
 from vmrec.trace.codec import unpack_stream
+from vmrec.trace.digests import blake3_of
 
 __all__ = ["Ended", "LiveRun", "Sink", "World", "console_bytes"]
 
@@ -49,6 +52,9 @@ class Sink(Protocol):
     def event(self, event: Event) -> None:
         """An event was given to the machine."""
 
+    def content(self, hash_: bytes, content: bytes) -> None:
+        """The content (4096 bytes) of a block that the next event names by its hash."""
+
     def observe(self, machine: Machine) -> None:
         """The machine stands at a grid position."""
 
@@ -66,6 +72,9 @@ class NoSink:
         """Nothing to do."""
 
     def event(self, event: Event) -> None:
+        """Nothing to do."""
+
+    def content(self, hash_: bytes, content: bytes) -> None:
         """Nothing to do."""
 
     def observe(self, machine: Machine) -> None:
@@ -87,6 +96,7 @@ class World:
     clock: HostClock | ChaosClock | None = None
     kept: KeptEvents = field(default_factory=KeptEvents)
     edits: Sequence[Poke | SetRegister] = ()
+    drives: BlockSource = field(default_factory=NoBlocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +289,8 @@ class LiveRun:
                     return str(machine.stop_reason)
                 case Exit.PULL:
                     self._supply()
+                case Exit.MISSING_PAGE:
+                    self._supply_block()
                 case Exit.CAPTURE_FULL:
                     self._take_rows()
                 case Exit.WAITING:
@@ -313,6 +325,16 @@ class LiveRun:
         self.sink.event(event)
         machine.supply(event)
 
+    def _supply_block(self) -> None:
+        machine = self.machine
+        wanted = machine.missing_block
+        assert wanted is not None  # all of RAM is here
+        content = self.world.drives.block(*wanted)
+        event = Disk(machine.position, *wanted, blake3_of(content))
+        self.sink.content(event.hash, content)
+        self.sink.event(event)
+        machine.supply_block(event, content)
+
     def _push(self, event: Input | Clock | Idle | Poke | SetRegister) -> None:
         self.sink.event(event)
         self.machine.push(event)
@@ -328,7 +350,7 @@ class LiveRun:
         if may_push:
             self._give_kept()
             until = min(until, self._give_clock())
-            data = inputs.take(machine.position, machine.uart_room, wanted=wanted)
+            data = inputs.take(machine.position, machine.input_room, wanted=wanted)
             if data:
                 self._push_input(data)
         else:
@@ -359,7 +381,7 @@ class LiveRun:
     def _give_next_kept(self) -> bool:
         """Gives the next of the kept events, whatever its position, as far as it means something here."""
         machine = self.machine
-        event = self.world.kept.take(machine.uart_room)
+        event = self.world.kept.take(machine.input_room)
         match event:
             case Clock(ticks=ticks):
                 self._set_clock(ticks)
@@ -446,7 +468,7 @@ class LiveRun:
         due = scripted.next_position()
         if due is None or machine.step_begun:
             return False
-        data = scripted.take(max(due, machine.position), machine.uart_room)
+        data = scripted.take(max(due, machine.position), machine.input_room)
         if data:
             self._push(Input(machine.position, data))
         return bool(data)

@@ -252,7 +252,7 @@ def _at_next_checkpoint(
     }
     recorded = {index: page.hash for index, page in trace.pages(mark).items()}
     actual = player.machine.take_changed()
-    pages, loaded = player.config.ram_size // PAGE_SIZE, player.machine.initial_pages
+    pages, loaded = player.config.pages, player.machine.initial_pages
     touched = sorted(index for index in {*recorded, *actual} if index < pages)
     # A page that only one of them has stored to is compared with what was loaded.
     before = {index: loaded.get(index, player.machine.zero_page_hash) for index in touched}

@@ -40,6 +40,10 @@ def record_text(wire: list[Any]) -> str:
             return f"{address:#x} = {data.hex()}"
         case ["set", _, str(register), int(value)]:
             return f"{register} = {value:#x}"
+        case ["disk", _, int(drive), int(block), bytes(hash_)]:
+            return f"drive {drive} block {number(block)}, content {hash_.hex()[:16]}"
+        case ["written", _, int(drive), int(sector), int(count)]:
+            return f"drive {drive} sector {number(sector)}, {number(count)} bytes"
         case [_, _, bytes(data)]:
             return quoted(data)
         case ["stop", _, reason, code]:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from vmrec.errors import TraceError, UsageError
-from vmrec.events import OUTPUT_KINDS, Entropy, Event, Input, Poke, from_wire
+from vmrec.events import OUTPUT_KINDS, Disk, Entropy, Event, Input, Poke, from_wire
 from vmrec.guest.boot import Boot
 from vmrec.guest.elf import Guest, parse_guest
 from vmrec.machine.board import GRID, MachineConfig
@@ -28,6 +28,7 @@ from vmrec.replay.ahead import RowsAhead
 from vmrec.replay.divergence import Divergence
 from vmrec.replay.feed import Feed, Records
 from vmrec.trace.codec import unpack_stream
+from vmrec.trace.layout import FORK_VERSION
 from vmrec.trace.objects import CheckpointMark
 from vmrec.trace.reader import TraceReader
 
@@ -42,9 +43,15 @@ SPARSE = GRID << 3
 def trace_config(trace: TraceReader) -> MachineConfig:
     """The machine that made the trace. Raises TraceError if this vmrec does not have it."""
     try:
-        return MachineConfig.from_dict(trace.header["machine"])
+        config = MachineConfig.from_dict(trace.header["machine"])
     except UsageError as error:
         raise TraceError(trace.path, 0, f"cannot be replayed: {error}") from error
+    version = trace.header["version"]
+    if (config.revision > 1) != (version > FORK_VERSION):
+        raise TraceError(
+            trace.path, 0, f"cannot be replayed: a machine of revision {config.revision} in format version {version}"
+        )
+    return config
 
 
 def trace_guest(trace: TraceReader) -> Guest:
@@ -117,7 +124,8 @@ class Player:
         self.divergence: Divergence | None = None
         self.last_good = 0
         self.exit = Exit.POSITION  # what the machine came back with last
-        self.page_source: Callable[[int], None] | None = None  # brings a missing page here
+        #: Brings a missing page here, and says whether it could. A drive's block that nobody touched comes from events.
+        self.page_source: Callable[[int], bool] | None = None
         self.compared = 0  # outputs and digests that agreed
         self.rows_checked = 0  # steps whose rows agreed
         try:
@@ -149,9 +157,12 @@ class Player:
             raise TraceError(self.trace.path, None, f"the checkpoint at 0: {error}") from error
         self.page_source = self._bring_initial
 
-    def _bring_initial(self, index: int) -> None:
-        hash_ = self.machine.initial_pages[index]
+    def _bring_initial(self, index: int) -> bool:
+        hash_ = self.machine.initial_pages.get(index)
+        if hash_ is None:
+            return False
         self.machine.put_page(index, self.trace.page(hash_), hash_)
+        return True
 
     def bring_all(self) -> None:
         """Brings every page that is not here yet: for whoever goes on without the trace."""
@@ -248,8 +259,9 @@ class Player:
         machine = self.machine
         if exit_ is Exit.PULL:
             self._supply()
-        elif exit_ is Exit.MISSING_PAGE and self.page_source is not None:
-            self.page_source(machine.missing_page)
+        elif exit_ is Exit.MISSING_PAGE:
+            if self.page_source is None or not self.page_source(machine.missing_page):
+                self._supply_block()
         elif exit_ is Exit.WAITING:
             self._diverge("event", None, "waiting", "the guest waits for an event that the trace does not have")
         elif exit_ is Exit.STOPPED and machine.position < self.last_position:
@@ -288,7 +300,7 @@ class Player:
                 message = f"the machine went past position {event.position} without the event that belongs there"
                 self._diverge("event", event.wire(), None, message, event.position)
                 return False
-            if isinstance(event, Entropy):
+            if isinstance(event, Entropy | Disk):
                 return True  # the machine asks for it in its next step
             self._feed.next()
             taken = self._push(event)
@@ -299,10 +311,13 @@ class Player:
 
     def _push(self, event: Event) -> int:
         """Applies an event; returns what `Machine.push` does."""
-        assert not isinstance(event, Entropy)
-        if isinstance(event, Poke) and self.page_source is not None:
-            for index in self.machine.missing_in(event.address, len(event.data)):
-                self.page_source(index)
+        assert not isinstance(event, Entropy | Disk)
+        if self.page_source is not None:
+            if isinstance(event, Poke):
+                for index in self.machine.missing_in(event.address, len(event.data)):
+                    self.page_source(index)
+            while isinstance(event, Input) and (needed := self.machine.input_needs) is not None:
+                self.page_source(needed)
         try:
             return self.machine.push(event)
         except UsageError as error:
@@ -326,6 +341,21 @@ class Player:
         else:
             self._feed.next()
             machine.supply(event)
+
+    def _supply_block(self) -> None:
+        """The guest needs a block of a drive that nobody had touched before."""
+        machine = self.machine
+        wanted = machine.missing_block
+        assert wanted is not None  # pages of RAM are here, or the page source has them
+        obj = self._feed.peek(machine.position)
+        event = None if obj is None else self._event(obj)
+        if not isinstance(event, Disk) or (event.position, event.drive, event.block) != (machine.position, *wanted):
+            there = f"has block {event.block} of drive {event.drive}" if isinstance(event, Disk) else "has none"
+            message = f"the guest needs block {wanted[1]} of drive {wanted[0]} where the trace {there}"
+            self._diverge("event", obj, ["disk", machine.position, *wanted], message)
+            return
+        self._feed.next()
+        machine.supply_block(event, self.trace.page(event.hash))
 
     # --- comparing ---
 

@@ -30,7 +30,6 @@ DISTANCES = tuple(1 << bits for bits in (23, 20, 17, 14, 11, 8))
 SHORT_WAY = 1 << 14
 #: Pages that come with a missing one at most, if the guest goes through them in order.
 READ_AHEAD = 64
-_ZERO = bytes(PAGE_SIZE)
 
 
 class Rewinder:
@@ -129,7 +128,7 @@ class Rewinder:
 
     @property
     def touched_bytes(self) -> int:
-        """What of RAM the guest was loaded into, or had changed by the last checkpoint."""
+        """What of RAM and drives the guest was loaded into, or had touched by the last checkpoint."""
         pages = self.trace.page_hashes(self._marks[-1]).keys() if self._marks else set()
         return PAGE_SIZE * len(self.player.machine.initial_pages.keys() | pages)
 
@@ -185,36 +184,40 @@ class Rewinder:
         self._snapshots.add(Snapshot(mark.position, machine.snapshot(), self._pages), 0, mark.position)
 
     def _put_pages(self, pages: PageMap) -> None:
-        """Makes RAM what `pages` says."""
+        """Makes RAM and drives what `pages` says."""
         machine = self.player.machine
         for index in {*machine.drop_changed(), *self._pages.difference(pages)}:
             content = pages.get(index)
             if content is None:
-                machine.put_page(index, _ZERO, machine.zero_page_hash)
+                machine.put_untouched(index)
             elif content.data is not None:
                 machine.put_page(index, content.data, content.hash)
             else:
                 machine.put_missing(index, content.hash)
         self._pages = pages
 
-    def _bring_page(self, index: int) -> None:
-        """Puts a missing page where it belongs, and those behind it that are at hand, more each time it goes on so."""
+    def _bring_page(self, index: int) -> bool:
+        """Puts a missing page where it belongs, and those behind it that are at hand, more each time it goes on so.
+
+        False for a drive's block that nobody has touched: nothing else is missing without being in the trace.
+        """
         machine = self.player.machine
         content = self._pages.get(index)
-        assert content is not None  # nothing else is marked missing
+        if content is None:
+            return False
         machine.put_page(index, content.data or self.trace.page(content.hash), content.hash)
         behind, ahead = self._sequence
         ahead = min(2 * ahead + 1, READ_AHEAD) if index == behind else 0
         behind = index + 1
-        while behind <= index + ahead and machine.is_missing(behind):
-            content = self._pages.get(behind)
-            assert content is not None
+        end = min(index + ahead + 1, machine.config.pages)
+        while behind < end and machine.is_missing(behind) and (content := self._pages.get(behind)) is not None:
             data = content.data or self.trace.page_at_hand(content.hash)
             if data is None:
                 break
             machine.put_page(behind, data, content.hash)
             behind += 1
         self._sequence = behind, ahead
+        return True
 
     # --- looking ---
 

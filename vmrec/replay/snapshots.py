@@ -57,7 +57,7 @@ class Contents:
 
 
 class PageMap:
-    """Page index → content; immutable. A page that it does not have is zero. Maps made from each other share."""
+    """Page index → content; immutable. A page that it does not have is untouched. Maps made from each other share."""
 
     __slots__ = ("_chunks",)
 
@@ -65,7 +65,7 @@ class PageMap:
         self._chunks: Mapping[int, Mapping[int, Content]] = chunks or {}
 
     def get(self, index: int) -> Content | None:
-        """The content of a page; None if it is zero."""
+        """The content of a page; None if nobody touched it: RAM that is zero, or a drive's block that is elsewhere."""
         chunk = self._chunks.get(index >> _SHIFT)
         return None if chunk is None else chunk.get(index)
 

@@ -386,7 +386,7 @@ class Timeline:
             while True:
                 low = max(begin, oldest + 1 - reach)
                 found = self._search(low, oldest + 1, wanted, here)
-                if low == begin or len(found.hits) > STEP_ROOM:
+                if low == begin or len(found.hits) > STEP_ROOM + len(wanted.ranges):
                     break
                 reach *= 4
             if low > begin:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]  # it ships no types
 
-from vmrec.trace.layout import HASH_SIZE, MAX_FRAME_RAW, MAX_ITEMS, MAX_PAGES, MAX_PLAIN
+from vmrec.trace.layout import HASH_SIZE, MAX_FRAME_RAW, MAX_ITEMS, MAX_PAGE_LIST, MAX_PAGES, MAX_PLAIN
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -229,8 +229,8 @@ def _pages(view: memoryview) -> PageList:
     unpacker = _unpacker(len(view), len(view))
     unpacker.feed(view)
     left = unpacker.read_array_header()
-    if left > MAX_PAGES:
-        raise Malformed(f"a checkpoint of {left} pages, over the limit of {MAX_PAGES}")
+    if left > MAX_PAGE_LIST:
+        raise Malformed(f"a checkpoint of {left} pages, over the limit of {MAX_PAGE_LIST}")
     entries = PageList()
     at = unpacker.tell()
     while left:

@@ -25,7 +25,10 @@
                   u32 0x184D2A5E │ u32 size │ (u32 bytes on disk, u32 bytes unpacked) … │ u32 entries │ u8 0 │
                   u32 0x8F92EAB1
 
-A trace whose header names a parent (version 2: `vmrec fork` made it) is read as if the parent's objects before
+A trace of version 3 is one of a machine of revision 2 or later, whatever else it is; its pages are those of RAM and
+behind them the blocks (4096 bytes) of the drives in the header's machine, one drive after the other.
+
+A trace whose header names a parent (`vmrec fork` made it: version 2, or 3) is read as if the parent's objects before
 `position` stood in front of its own; its frame 0 has first = last = `position`, unless it holds these itself.
 
 Numbers outside msgpack are little-endian. The hash of the last link is the *head*: it names the whole trace.
@@ -67,7 +70,7 @@ FORMAT_VERSION = 3
 PLAIN_VERSION = 1
 FORK_VERSION = 2
 #: Freezes this page and the records of vmrec.events: `tests/test_layout.py` says what to do when it differs.
-LAYOUT_HASH = "42d73a57286d745307868a6c09bde823"
+LAYOUT_HASH = "8686883fb201f0d6d402c4375337b5b2"
 
 # --------------------------------------------------------------------------------------------------------- framing
 
@@ -95,7 +98,8 @@ MAX_GUEST = 63 << 20  # bytes of the embedded ELF
 MAX_PLAIN = 2 << 20  # bytes of one object apart from bins and a checkpoint's page list
 MAX_ITEMS = 4096  # entries of one array or map, apart from a checkpoint's page list
 MAX_DEPTH = 16  # nesting inside one object
-MAX_PAGES = 1 << 20  # pages of RAM (4 GiB)
+MAX_PAGES = 1 << 26  # pages of RAM and drives (256 GiB)
+MAX_PAGE_LIST = 1 << 21  # pages that one checkpoint names
 MAX_MARKS = 1 << 20  # digests, and checkpoints, in one trace
 MAX_CONTENTS = 1 << 24  # page contents in one trace
 MAX_TEXT = 4096  # characters of one string
@@ -113,7 +117,8 @@ _WIRE_TYPES = {int: "uint", bytes: "bytes", str: "text"}
 def _record_fields(cls: type) -> tuple[tuple[str, str], ...]:
     """Names and wire types of one event or output, as `vmrec.events` defines it."""
     types = get_type_hints(cls)
-    return tuple((field.name, _WIRE_TYPES[types[field.name]]) for field in fields(cls))
+    names = [field.name for field in fields(cls)]
+    return tuple((name, "hash" if name == "hash" else _WIRE_TYPES[types[name]]) for name in names)
 
 
 #: Kinds that `vmrec.events` defines: what went in and what came out.
@@ -126,7 +131,7 @@ OBJECTS: dict[str, tuple[tuple[str, str], ...]] = {
     **{kind: _record_fields(cls) for kind, cls in (*EVENT_KINDS.items(), *OUTPUT_KINDS.items())},
     # State and outputs so far, hashed, at positions of the grid and at the end.
     "digest": (("position", "uint"), ("digest", "map:digest")),
-    # Content of a RAM page; each content once, before the first checkpoint that needs it.
+    # Content of a page of RAM or a drive; each content once, before the first checkpoint or disk event that needs it.
     "page": (("hash", "hash"), ("content", "page")),
     # Whole state at a position of the grid, and the pages that changed since the checkpoint before (or since reset).
     "checkpoint": (("position", "uint"), ("state", "map"), ("pages", "pages")),
@@ -151,7 +156,8 @@ MAPS: dict[str, dict[str, str]] = {
         "recorder": "text",
         "created": "text",
     },
-    # From version 2 on the header of a fork holds "parent" as well: the trace that this one goes on from.
+    # From version 2 on the header of a fork holds "parent" as well: the trace that this one goes on from. From version
+    # 3 on a header may hold "drives", an array of "drive": for people, where the content of each drive came from.
     "parent": {
         "hash": "hash",  # of the link of `frame`: names the parent's history up to `position`
         "frame": "uint",  # frame of the parent, the last that is needed
@@ -159,6 +165,11 @@ MAPS: dict[str, dict[str, str]] = {
         "name": "text",  # where the parent was, seen from this trace's folder: a hint
         "pulled": "uint",  # bytes of the entropy stream of `seed` that were used before `position`
         "included": "uint",  # 1 if this trace holds the parent's events and checkpoints itself, else 0
+    },
+    "drive": {
+        "name": "text",  # of the image's file, without its folder
+        "size": "uint",  # bytes of the file
+        "modified": "uint",  # when it was, ns since 1970
     },
     "guest": {"name": "text", "elf": "bytes", "hash": "hash"},
     # From version 3 on a header may hold "boot": the guest is made of images, the "elf" of "guest" is there for its

@@ -156,6 +156,7 @@ _CHECKS = {
 
 _PARENT = _checker("map:parent")
 _BOOT = _checker("map:boot")
+_DRIVES = _checker("list:drive")
 
 
 def check(obj: Any) -> str:
@@ -211,8 +212,11 @@ def _check_header(header: Mapping[str, Any]) -> None:
         raise Malformed(f"header.capture is {header['capture'][:40]!r}, not one of {', '.join(CAPTURES)}")
     if header["version"] == FORK_VERSION and "parent" not in header:
         raise Malformed("header lacks parent")
-    if header["version"] > FORK_VERSION and "boot" in header:
-        _BOOT(header["boot"], "header.boot")
+    if header["version"] > FORK_VERSION:
+        if "boot" in header:
+            _BOOT(header["boot"], "header.boot")
+        if "drives" in header:
+            _DRIVES(header["drives"], "header.drives")
     if header["version"] > PLAIN_VERSION and "parent" in header:
         _PARENT(header["parent"], "header.parent")
         if header["parent"]["included"] > 1:

@@ -281,9 +281,10 @@ class TraceReader:
                 return
             if obj[1] == position and (kind in RECORD_KINDS or (kind == "digest" and _is(final, info, obj))):
                 continue
-            if kind == "checkpoint":
+            if kind in ("checkpoint", "disk"):
                 yield from pages
                 pages.clear()
+            if kind == "checkpoint":
                 obj[3] = [[index, hash_] for index, hash_ in obj[3]]
             yield obj
 

@@ -206,6 +206,8 @@ class _Verification:
                 self.index_objects.append(obj)
             elif kind == "checkpoint" and not self.inherits:
                 self._require_contents(obj)
+            elif kind == "disk" and not self.inherits and obj[4] not in self.index.contents:
+                raise Malformed(f"the content of the block that was needed at {obj[1]} does not come before it")
             if kind in INDEXED_KINDS:
                 self.index.add(info.index, obj)
         if info.index == 0 and not objects:

@@ -60,6 +60,18 @@ def inherits(header: Mapping[str, Any]) -> bool:
     return header["version"] > PLAIN_VERSION and "parent" in header and not header["parent"]["included"]
 
 
+def page_limit(machine: Mapping[str, Any]) -> int:
+    """Pages of RAM and drives, as far as a header's description of the machine can be read."""
+    drives = machine.get("drives", [])
+    sizes: list[Any] = [machine.get("ram_size"), *(drives if type(drives) is list else [])]
+    pages = 0
+    for size in sizes:
+        if type(size) is not int or size < 0:
+            return MAX_PAGES
+        pages += -(-size // PAGE_SIZE)
+    return min(MAX_PAGES, pages)
+
+
 def read_header(source: ByteSource) -> dict[str, Any]:
     """The header of a trace. Raises TraceError if there is none, or its format version is not known here."""
     magic = ZSTD_MAGIC.to_bytes(4, "little")
@@ -390,13 +402,14 @@ class TraceFile:
             known, pages = whole - 1, {}
         else:
             pages = dict(self._maps.get(known, ()))
-        limit = self.header["machine"].get("ram_size")
-        limit = min(MAX_PAGES, limit // PAGE_SIZE) if type(limit) is int else MAX_PAGES
+        limit = page_limit(self.header["machine"])
         for step in marks[known + 1 : number + 1]:
             for index, hash_ in self.checkpoint(step)[1]:
                 if index >= limit:
                     raise TraceError(
-                        self.path, None, f"the checkpoint at {step.position} has a page {index} outside RAM; {REMEDY}"
+                        self.path,
+                        None,
+                        f"the checkpoint at {step.position} has a page {index} outside RAM and drives; {REMEDY}",
                     )
                 pages[index] = hash_
         if number not in self._maps:
