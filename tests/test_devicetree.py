@@ -179,7 +179,7 @@ OTHER = {"model", "rng-seed", "riscv,isa", "riscv,isa-base", "riscv,isa-extensio
 def flat(node: Node, path: str = "") -> dict[str, bytes]:
     found = {f"{path}:{name}": value for name, value in node.properties.items() if name not in OTHER}
     for child in node.children:
-        if child.name not in ABSENT and not child.name.startswith(("rng@", "virtio_mmio@")):
+        if child.name not in ABSENT and not child.name.startswith("rng@"):
             found |= flat(child, f"{path}/{child.name}")
     return found
 

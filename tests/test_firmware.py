@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import struct
 import subprocess
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,3 +156,59 @@ def test_qemu_shows_the_same(way: str, run: Inside, tmp_path: Path) -> None:
     result = subprocess.run(command, input=typed(*COMMANDS), capture_output=True, timeout=120, check=False)
     assert result.stderr == b""
     assert comparable(ours.console) == comparable(result.stdout)
+
+
+# ------------------------------------------------------------------------------------------------------------- a disk
+
+
+def boot_script(text: str) -> bytes:
+    """A script as U-Boot's `source` takes it: a legacy image of type 6 (include/image.h), checksums and all."""
+    data = struct.pack(">II", len(text), 0) + text.encode()
+
+    def header(checksum: int) -> bytes:
+        fields = (0x2705_1956, checksum, 0, len(data), 0, 0, zlib.crc32(data))
+        return struct.pack(">7I4B32s", *fields, 5, 26, 6, 0, b"script")
+
+    return header(zlib.crc32(header(0))) + data
+
+
+def fat_image(folder: Path, **files: bytes) -> Path:
+    """A disk of 2 MiB that is one FAT file system with these files; in their names _ stands for a dot."""
+    if shutil.which("mformat") is None:
+        pytest.skip("mformat and mcopy are not installed (Debian: mtools): nobody to make a FAT file system")
+    image = folder / "fat.img"
+    image.write_bytes(bytes(2 << 20))
+    subprocess.run(["mformat", "-i", image, "::"], check=True, timeout=60)
+    for name, content in files.items():
+        file = folder / name.replace("_", ".")
+        file.write_bytes(content)
+        subprocess.run(["mcopy", "-i", image, file, "::"], check=True, timeout=60)
+    return image
+
+
+@pytest.mark.parametrize("layout", ["modern", "legacy"])
+def test_u_boot_reads_files_and_runs_a_script_from_a_disk(layout: str, run: Inside, tmp_path: Path) -> None:
+    needed(WAYS["own SBI"])
+    script = boot_script("echo begins\nmw.l 84000000 11223344\nmd.l 84000000 1\n")
+    image = fat_image(tmp_path, read_me=b"nobody here wrote this\n", run_scr=script)
+    keys, console, trace = tmp_path / "keys.txt", tmp_path / "console.txt", tmp_path / "disk.vmrec"
+    commands = ("virtio scan", "fatls virtio 0", "fatload virtio 0 84000000 read.me", "md.b 84000000 10",
+                "fatload virtio 0 84100000 run.scr", "source 84100000", "fatwrite virtio 0 84000000 new.txt 4",
+                "poweroff")  # fmt: skip
+    keys.write_bytes(typed("", *commands))
+    before = image.read_bytes()
+    drive = ("--drive", image, "--virtio", layout)
+    run("record", *WAYS["own SBI"], *drive, "--input", keys, "--console", console, "-o", trace)
+    assert image.read_bytes() == before
+    lines = shown(console.read_bytes())
+    assert "23 read.me" in lines
+    assert "84000000: 6e 6f 62 6f 64 79 20 68 65 72 65 20 77 72 6f 74 nobody here wrot" in lines
+    begins = lines.index("begins")
+    assert lines[begins - 1] == "## Executing script at 84100000"
+    assert lines[begins + 1] == "84000000: 11223344 D3\"."
+    assert "4 bytes written in" in "\n".join(lines)
+    image.unlink()
+    run("verify", trace)
+    with TraceReader(trace) as reader:
+        pulled = [record for record in reader.records() if record.kind == "disk"]
+        assert pulled

@@ -151,8 +151,10 @@ def test_reset(machine: Machine) -> None:
     before = machine.state()["virtio0"]
     start(machine, 8, RAM_BASE + 0x1000, RAM_BASE + 0x2000, RAM_BASE + 0x3000)
     assert machine.state()["virtio0"] != before
+    started = machine.state()["virtio0"]["guest_page_size"]
     store(machine, STATUS, 0)
-    assert machine.state()["virtio0"] == before
+    # Linux and U-Boot tell their page size to a legacy device before they reset it, and not again.
+    assert machine.state()["virtio0"] == {**before, "guest_page_size": started}
 
 
 @pytest.mark.parametrize("num", [0, 3, 255, 257, 512, 0xFFFF_FFFF])

@@ -50,9 +50,12 @@ void virtio_break(virtio_state *s)
     s->status |= STATUS_NEEDS_RESET;
 }
 
+/* A legacy driver sets its page size before it resets the device, and not again: QEMU keeps it, too. */
 static void reset(virtio_state *s)
 {
+    uint32_t guest_page_size = s->guest_page_size;
     memset(s, 0, sizeof *s);
+    s->guest_page_size = guest_page_size;
 }
 
 static uint64_t read_config(const virtio_device *device, uint64_t offset, uint32_t size)
