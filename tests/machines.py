@@ -35,7 +35,10 @@ GUESTS = Path(__file__).resolve().parent.parent / "guests" / "bin"
 NONE = 2**64 - 1
 MSTATUS_FS = 3 << 13
 #: Guests that need supervisor mode, which no ELF file says.
-SUPERVISED = {"paging": "rv64gcsu", "paging32": "rv32gcsu", "live-tables": "rv64gcsu", "live-tables32": "rv32gcsu"}
+SUPERVISED = {
+    **dict.fromkeys(("paging", "live-tables", "loop-fault", "loop-tick"), "rv64gcsu"),
+    **dict.fromkeys(("paging32", "live-tables32"), "rv32gcsu"),
+}
 T = TypeVar("T")
 
 

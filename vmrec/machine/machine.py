@@ -347,6 +347,7 @@ class Machine:
             "interrupts": int(vm.interrupts),
             "mmio_accesses": int(vm.mmio_accesses),
             "code_drops": int(vm.code_drops),
+            "tlb_flushes": int(vm.tlb_flushes),
             "inlined_blocks": int(vm.inlined_blocks),
         }
 

@@ -164,18 +164,14 @@ static void write_mstatus(vm_t *vm, uint64_t value)
             writable |= MSTATUS_MPP;
     }
     h->mstatus = (old & ~writable) | (value & writable);
-    if ((old ^ h->mstatus) & (MSTATUS_SUM | MSTATUS_MXR))
-        walk_forget(vm);
-    if (vm->in->supervisor)
+    if ((old ^ h->mstatus) & (MSTATUS_SUM | MSTATUS_MXR | MSTATUS_MPRV | MSTATUS_MPP))
         walk_view_changed(vm);
 }
 
-int csr_write(vm_t *vm, uint32_t number, uint64_t value)
+void csr_write(vm_t *vm, uint32_t number, uint64_t value)
 {
     hart_state *h = &vm->hart;
     uint64_t ignored;
-    if (csr_read(vm, number, &ignored))
-        return -1;
     value &= xlen_mask(vm);
     switch (number) {
     case CSR_FFLAGS: h->fflags = value & 31; break;
@@ -217,7 +213,6 @@ int csr_write(vm_t *vm, uint32_t number, uint64_t value)
         h->mstatus |= MSTATUS_FS;
     if (h->mip & h->mie)
         vm->in->recheck = 1; /* an interrupt may have become deliverable */
-    return 0;
 }
 
 int vm_csr_read(vm_t *vm, uint32_t number, uint64_t *value)

@@ -97,7 +97,8 @@ static void write_satp(vm_t *vm, uint64_t value)
     if (vm->xlen == 64 && mode != 0 && mode != 8 && mode != 9)
         return;
     vm->supervisor.satp = value;
-    walk_forget(vm);
+    walk_view_changed(vm);
+    vm->in->recheck = 1;
 }
 
 static void write_envcfg(vm_t *vm, uint64_t value)

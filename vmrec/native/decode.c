@@ -189,6 +189,40 @@ static int only_writes_rd(uint32_t op)
     }
 }
 
+/*
+ * Where in vm_t a control and status register is that no other depends on, and that is all of its value: those that
+ * trap handlers save and restore. 0: it is another, or not there.
+ */
+static size_t plain_csr(const vm_t *vm, uint32_t number)
+{
+    switch (number) {
+    case 0x340: return offsetof(vm_t, hart.mscratch);
+    case 0x341: return offsetof(vm_t, hart.mepc);
+    case 0x342: return offsetof(vm_t, hart.mcause);
+    case 0x343: return offsetof(vm_t, hart.mtval);
+    default: break;
+    }
+    if (!vm->in->supervisor)
+        return 0;
+    switch (number) {
+    case 0x140: return offsetof(vm_t, supervisor.sscratch);
+    case 0x141: return offsetof(vm_t, supervisor.sepc);
+    case 0x142: return offsetof(vm_t, supervisor.scause);
+    case 0x143: return offsetof(vm_t, supervisor.stval);
+    default: return 0;
+    }
+}
+
+static void decode_system(const vm_t *vm, uint32_t w, insn_t *insn)
+{
+    insn->extra = (uint16_t)(w >> 20);
+    insn->imm = 0;
+    if (w >> 12 & 3) { /* with a register */
+        insn->imm = (int32_t)plain_csr(vm, insn->extra);
+        insn->rs2 = (insn->extra & 0xff) == 0x41 ? ((vm->extensions & EXT_C) ? 1 : 3) : 0; /* an address of code */
+    }
+}
+
 void decode(const vm_t *vm, uint32_t w, insn_t *insn)
 {
     uint32_t op = isa_decode(w, vm->xlen, vm->extensions);
@@ -217,7 +251,7 @@ void decode(const vm_t *vm, uint32_t w, insn_t *insn)
             break;
         case 0x23: /* stores */
         case 0x27: insn->imm = sign(field(w, 31, 25, 5) | field(w, 11, 7, 0), 12); break;
-        case 0x73: /* system */ insn->extra = (uint16_t)(w >> 20); break;
+        case 0x73: /* system */ decode_system(vm, w, insn); break;
         default: break;
         }
         if (insn->op == OP_SLLI || insn->op == OP_SRLI || insn->op == OP_SRAI)

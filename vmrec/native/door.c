@@ -13,7 +13,7 @@
  *     DECODED            load                  fetch from its decoded copy; a store comes here first
  *     STEPPED            load, store           fetch (the engine does not run this page's code any more)
  *     WATCHED            load                  a store comes here first
- *     TABLE              load                  a store comes here first, and walk.c forgets what it keeps
+ *     TABLE              load                  a store comes here first, and walk.c may forget what it keeps
  *     READ_WATCHED       fetch                 a load or a store comes here first
  *     MISSING            nothing               nothing: vm_run returns MISSING_PAGE
  *
@@ -59,7 +59,7 @@ int door_create(vm_t *vm)
     in->stepped = calloc(in->pages, sizeof *in->stepped);
     in->tlb_epoch = 1;
     in->ram_fast_limit = vm->ram_size - 7;
-    in->walk_epoch = 1;
+    in->view = in->last_view = 1; /* machine mode's, for ever */
     in->identity = 1;
     return in->rom && in->page_flags && in->dirty && in->code_chunks && in->write_epoch && in->code_stores
                    && in->decoded && in->stale && in->stepped && in->tables && in->code_slots ? 0 : -1;
@@ -221,9 +221,9 @@ static void store_part(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint32_t
     door_mark_dirty(vm, page);
     if (flags & (PAGE_CODE | PAGE_DECODED))
         door_code_store(vm, offset, length);
-    memcpy(in->ram + offset, bytes, length);
     if (flags & PAGE_TABLE)
-        walk_forget(vm);
+        walk_table_store(vm, offset, length);
+    memcpy(in->ram + offset, bytes, length);
     if (flags & PAGE_CODE) {
         in->reasons++;
         if (++in->code_stores[page] >= CODE_STORES_MAX) {

@@ -101,10 +101,10 @@ static block_info *block_slot(const struct vm_internal *in, uint64_t pc)
     return &in->blocks[(pc >> 1) & (BLOCK_SLOTS - 1)];
 }
 
-/* A 64th of the tables, the blocks of all virtual pages whose number ends so. */
-static void clear_slot(struct vm_internal *in, uint64_t slot, int first_table)
+/* A 64th of some tables, the blocks of all virtual pages whose number ends so. */
+static void clear_slot(struct vm_internal *in, uint64_t slot, uint32_t first_table, uint32_t end)
 {
-    for (int table = first_table; table < BLOCK_TABLES && in->block_tables[table]; table++)
+    for (uint32_t table = first_table; table < end && in->block_tables[table]; table++)
         memset(in->block_tables[table] + slot * BLOCKS_PER_PAGE, 0, BLOCKS_PER_PAGE * sizeof(block_info));
 }
 
@@ -112,15 +112,15 @@ void engine_forget_blocks(vm_t *vm, uint64_t page)
 {
     struct vm_internal *in = vm->in;
     for (uint64_t slots = in->code_slots[page]; slots; slots &= slots - 1)
-        clear_slot(in, (uint64_t)__builtin_ctzll(slots), 0);
+        clear_slot(in, (uint64_t)__builtin_ctzll(slots), 0, BLOCK_TABLES);
     in->code_slots[page] = 0;
 }
 
 /* Blocks that hold the instruction at `pc`, a virtual address: one may have begun in the page before. */
 void engine_forget_blocks_at(vm_t *vm, uint64_t pc)
 {
-    clear_slot(vm->in, pc >> PAGE_SHIFT & 63, 0);
-    clear_slot(vm->in, ((pc >> PAGE_SHIFT) - 1) & 63, 0);
+    clear_slot(vm->in, pc >> PAGE_SHIFT & 63, 0, BLOCK_TABLES);
+    clear_slot(vm->in, ((pc >> PAGE_SHIFT) - 1) & 63, 0, BLOCK_TABLES);
 }
 
 static int float_on(const vm_t *vm)
@@ -289,17 +289,25 @@ static enum access access_of(uc_mem_type type)
     return type == UC_MEM_FETCH ? ACCESS_FETCH : type == UC_MEM_WRITE ? ACCESS_STORE : ACCESS_LOAD;
 }
 
+/* The tables of blocks that belong to a part of the TLB: the first of two. */
+static uint32_t block_table(uint32_t part)
+{
+    return part == PRIV_M ? 0 : TRANSLATED * (1 + part);
+}
+
 /*
  * The virtual page is fetched from this RAM page from now on. What the tables hold of it may be from another one: it is
- * not, if the slot was last filled for this very pair. Every change of a translation flushes the engine's TLB, so that
- * this is asked again; machine mode, whose addresses are physical, has tables of its own and needs no such care.
+ * not, if the slot was last filled for this very pair. Every change of a translation flushes that part of the engine's
+ * TLB, so that this is asked again; machine mode, whose addresses are physical, needs no such care.
  */
 static void own_slot(vm_t *vm, uint64_t virtual_page, uint64_t page)
 {
-    uint64_t slot = virtual_page & 63, *owner = vm->in->slot_pages[slot];
+    struct vm_internal *in = vm->in;
+    uint64_t slot = virtual_page & 63, *owner = in->slot_pages[in->tlb_part][slot];
+    uint32_t table = block_table(in->tlb_part);
     if (vm->hart.priv == PRIV_M || (owner[0] == virtual_page && owner[1] == page))
         return;
-    clear_slot(vm->in, slot, TRANSLATED);
+    clear_slot(in, slot, table, table + TRANSLATED);
     owner[0] = virtual_page;
     owner[1] = page;
 }
@@ -362,9 +370,28 @@ static bool on_fill(uc_engine *uc, uint64_t address, uc_mem_type type, uc_tlb_en
 
 void engine_flush_tlb(vm_t *vm)
 {
-    uc_ctl_flush_tlb(vm->in->uc);
-    vm->in->tlb_epoch++;
-    vm->in->tlb_flush_needed = 0;
+    struct vm_internal *in = vm->in;
+    uint64_t present = in->tlb_views[in->tlb_part]; /* it may be running, and goes on to be filled */
+    uc_ctl_flush_tlb(in->uc);
+    memset(in->tlb_views, 0, sizeof in->tlb_views);
+    in->tlb_views[in->tlb_part] = present;
+    in->tlb_epoch++;
+    in->tlb_flush_needed = 0;
+    vm->tlb_flushes++;
+}
+
+/* Has the engine use the part of its TLB that belongs to the hart's mode, filled from the present view alone. */
+static void choose_tlb(vm_t *vm)
+{
+    struct vm_internal *in = vm->in;
+    uint32_t part = (uint32_t)vm->hart.priv;
+    if (part == PRIV_S)
+        part = vm->hart.mstatus & MSTATUS_SUM ? TLB_SUPERVISOR_SUM : TLB_SUPERVISOR;
+    uint64_t view = in->view, before = in->tlb_views[part];
+    in->tlb_part = part;
+    in->tlb_views[part] = view;
+    if (in->tlb_flush_needed || (before && before != view))
+        engine_flush_tlb(vm);
 }
 
 /* Drops translations of physical addresses: in machine mode, whose part of the TLB never translates. */
@@ -414,7 +441,7 @@ static void give_registers(vm_t *vm, uint64_t pc)
     put(in, in->at_pc, pc);
     put(in, in->at_reservation, h->reservation);
     put(in, in->at_value, h->reserved_value);
-    put(in, in->at_priv, in->in_scratch ? PRIV_M : h->priv);
+    put(in, in->at_priv, in->in_scratch ? PRIV_M : in->tlb_part);
     put(in, in->at_mstatus, h->mstatus & MSTATUS_FS);
     if (vm->extensions & EXT_F) {
         memcpy(blob(in) + in->at_fpr, h->f, sizeof h->f);
@@ -528,11 +555,10 @@ void engine_run(vm_t *vm, uint64_t target)
     if (vm->attention)
         return;
     drop_stale(vm);
-    if (in->tlb_flush_needed)
-        engine_flush_tlb(vm);
+    choose_tlb(vm);
     in->stop = ENGINE_NONE;
     in->refused_fetch = 0;
-    in->blocks = in->block_tables[float_on(vm) + (vm->hart.priv == PRIV_M ? 0 : TRANSLATED)];
+    in->blocks = in->block_tables[(uint32_t)float_on(vm) + block_table(in->tlb_part)];
     in->block = &nothing;
     in->tag = 0;
     in->engine_target = target;
@@ -647,12 +673,13 @@ const char *engine_create(vm_t *vm, void *uc)
     in->countdown_over = on_countdown_over;
     in->exit_check = vm->xlen == 32 ? api.exit_check_32 : api.exit_check_64;
     in->inlining = in->exit_check ? INLINE_WANTED : INLINE_OFF;
-    for (int table = 0; table < (in->supervisor ? BLOCK_TABLES : TRANSLATED); table++) {
+    for (uint32_t table = 0; table < (in->supervisor ? BLOCK_TABLES : TRANSLATED); table++) {
         in->block_tables[table] = calloc(BLOCK_SLOTS, sizeof *in->blocks);
         if (!in->block_tables[table])
             return "out of memory";
     }
     in->blocks = in->block_tables[0];
+    in->tlb_part = PRIV_M;
     in->scratch = mmap(NULL, SCRATCH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (in->scratch == MAP_FAILED) {
         in->scratch = NULL;

@@ -91,7 +91,8 @@ typedef struct {
     uint16_t op;
     uint8_t rd, rs1, rs2, length;
     uint16_t extra; /* CSR number; or of floating-point arithmetic in revision 2, FLOAT_* */
-    int32_t imm;
+    int32_t imm; /* of a CSR instruction: where in vm_t its register is, if it is one without effects; then rs2 are
+                    the bits of it that stay 0 */
     uint32_t word;
 } insn_t;
 
@@ -113,8 +114,13 @@ typedef struct {
 #define BLOCKS_PER_PAGE 2048u
 #define BLOCK_SLOTS (64u * BLOCKS_PER_PAGE)
 #define BLOCK_STOP (1u << 31)
-#define BLOCK_TABLES 4
-#define TRANSLATED 2 /* tables of blocks by virtual addresses */
+#define BLOCK_TABLES 8
+#define TRANSLATED 2 /* tables of blocks by virtual addresses: those from here on */
+
+/* The engine's TLB has a part for each mode; supervisor mode has two, without and with mstatus.SUM. */
+#define TLB_PARTS 4
+#define TLB_SUPERVISOR 1
+#define TLB_SUPERVISOR_SUM 2
 
 typedef struct {
     uint8_t *data;
@@ -185,7 +191,7 @@ typedef struct {
 typedef struct {
     uint64_t tag;      /* virtual page << 2 | privilege mode */
     uint64_t physical; /* of the page's first byte */
-    uint64_t epoch;    /* valid if it is walk_epoch */
+    uint64_t view;     /* valid in this one */
 } kept_t;
 
 enum access { ACCESS_LOAD, ACCESS_STORE, ACCESS_FETCH };
@@ -205,7 +211,7 @@ typedef struct {
  */
 #define FAST 256u
 #define FAST_KEYS (PAGE_SIZE - 1) /* 0 stands for none, and a tag of all ones is no page's */
-#define VIEWS 8u
+#define VIEWS 64u
 typedef struct {
     uint64_t tag;   /* address of the virtual page, and the key */
     uint64_t page;  /* of RAM */
@@ -213,7 +219,8 @@ typedef struct {
 } fast_t;
 typedef struct {
     uint64_t satp, rest; /* rest: privilege mode of loads and stores, mstatus.SUM and MXR */
-    uint64_t key;        /* 0: no such view */
+    uint64_t number;     /* no other view ever has it; 0: no such view */
+    uint64_t key;
 } view_t;
 
 /* What the walk says of a page, as bits. */
@@ -256,18 +263,21 @@ struct vm_internal {
     /* walk.c */
     int supervisor;         /* the hart has supervisor and user mode */
     int identity;           /* loads, stores and fetches reach the physical address that they name */
-    uint64_t walk_epoch;
+    uint64_t view;          /* the present one's number; 1 while addresses are physical */
+    uint64_t last_view;     /* the number given last */
+    int locked;             /* physical memory protection holds for machine mode too */
+    uint32_t table_stores;  /* to tables, with nothing forgotten */
     kept_t kept[3][KEPT];
     fast_t fast[3][FAST];   /* per kind of access */
     uint64_t fast_key;      /* of the view in force; 0: ask for each access */
     uint64_t last_key;
     view_t views[VIEWS];
     short_run short_runs[SHORT_RUNS];
-    uint32_t next_view;
     uint32_t *tables;       /* pages that are PAGE_TABLE */
     size_t table_count;
     uint8_t straddle[2];    /* the upper half of the instruction last decoded across the end of a page */
-    uint64_t slot_pages[64][2]; /* per 64th of the block tables: virtual and physical page last fetched from there */
+    /* Per part of the TLB and 64th of the block tables: virtual and physical page last fetched from there. */
+    uint64_t slot_pages[TLB_PARTS][64][2];
 
     decoded_page **decoded, *rom_decoded[ROM_SIZE / PAGE_SIZE];
 
@@ -276,7 +286,10 @@ struct vm_internal {
     size_t context_size;
     uint32_t word_bytes; /* XLEN / 8 */
     size_t at_gpr, at_fpr, at_pc, at_reservation, at_value, at_frm, at_priv, at_mstatus;
-    block_info *block_tables[BLOCK_TABLES]; /* with mstatus.FS off, on; then the same for modes below machine mode */
+    /* With mstatus.FS off, on; then the same for the parts of the TLB below machine mode's. */
+    block_info *block_tables[BLOCK_TABLES];
+    uint32_t tlb_part;             /* in use, or used last */
+    uint64_t tlb_views[TLB_PARTS]; /* which view each part is filled from; 0: it is empty */
     enum engine_stop stop;
     int refused_fetch, in_scratch, dropping;
     void *hook, *exit_check; /* addresses that a call of the block hook holds: see inline_x86.c */
@@ -337,8 +350,10 @@ int walk_load(vm_t *vm, uint64_t address, uint32_t size, uint64_t *value, uint64
 int walk_store_ready(vm_t *vm, uint64_t address, uint32_t size, uint64_t place[2], uint64_t *cause, uint64_t *tval);
 void walk_store(vm_t *vm, uint64_t address, uint32_t size, const uint64_t place[2], uint64_t value);
 uint64_t walk_space(const vm_t *vm, enum access access); /* the satp that translates such accesses now; 0: none */
-void walk_forget(vm_t *vm);       /* a page table may have changed */
+void walk_forget(vm_t *vm);       /* a page table, or physical memory protection, may have changed */
 void walk_view_changed(vm_t *vm); /* mode, satp, mstatus, physical memory protection or watched ranges changed */
+/* A store is about to change a page that is PAGE_TABLE. */
+void walk_table_store(vm_t *vm, uint64_t offset, uint32_t length);
 /* The RAM page of the code at `pc`, if it was walked to before; NEVER: ask walk_address, and tell of its answer. */
 static inline uint64_t walk_code_page(const struct vm_internal *in, uint64_t pc)
 {
@@ -350,7 +365,7 @@ void walk_forget_fast(vm_t *vm);  /* a page of RAM is no more to be reached with
 
 /* pmp.c */
 uint32_t pmp_rights(const vm_t *vm, uint64_t physical, uint64_t mode); /* MAY_* */
-int pmp_locked(const vm_t *vm);
+void pmp_changed(vm_t *vm);
 int pmp_read(const vm_t *vm, uint32_t number, uint64_t *value);
 void pmp_write(vm_t *vm, uint32_t number, uint64_t value);
 
@@ -376,9 +391,9 @@ void machine_stop(vm_t *vm, enum vm_stop reason, uint64_t code, uint64_t positio
 int sbi_ready(vm_t *vm);
 void sbi_call(vm_t *vm);
 
-/* csr.c: 0 done, -1 illegal */
-int csr_read(vm_t *vm, uint32_t number, uint64_t *value);
-int csr_write(vm_t *vm, uint32_t number, uint64_t value);
+/* csr.c */
+int csr_read(vm_t *vm, uint32_t number, uint64_t *value); /* 0 done, -1 there is no such register */
+void csr_write(vm_t *vm, uint32_t number, uint64_t value); /* of a register that csr_read knows */
 int csr_supervisor_read(vm_t *vm, uint32_t number, uint64_t *value);
 void csr_supervisor_write(vm_t *vm, uint32_t number, uint64_t value);
 void csr_supervisor_write_mip(vm_t *vm, uint64_t value);

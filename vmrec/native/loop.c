@@ -365,7 +365,6 @@ void vm_state_changed(vm_t *vm)
     vm->entered_position = NEVER;
     vm->pulled_position = NEVER;
     vm->in->work.pending = 0;
-    walk_forget(vm);
-    walk_view_changed(vm);
+    pmp_changed(vm);
     loop_update_lines(vm);
 }

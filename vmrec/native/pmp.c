@@ -52,13 +52,15 @@ uint32_t pmp_rights(const vm_t *vm, uint64_t physical, uint64_t mode)
     return mode == PRIV_M ? all : 0;
 }
 
-/* Does an entry hold for machine mode too? */
-int pmp_locked(const vm_t *vm)
+/* Entries were changed: what is kept of translations may be wrong now, and machine mode bound. */
+void pmp_changed(vm_t *vm)
 {
+    vm->in->locked = 0;
     for (uint32_t entry = 0; entry < ENTRIES; entry++)
         if (vm->supervisor.pmpcfg[entry] & CFG_L)
-            return 1;
-    return 0;
+            vm->in->locked = 1;
+    walk_forget(vm);
+    walk_view_changed(vm);
 }
 
 /* The first entry that a configuration register holds, or ENTRIES if there is no such register. */
@@ -114,6 +116,5 @@ void pmp_write(vm_t *vm, uint32_t number, uint64_t value)
             if (!(s->pmpcfg[first + i] & CFG_L))
                 s->pmpcfg[first + i] = legal(value >> (8 * i) & 0xff);
     }
-    walk_forget(vm);
-    walk_view_changed(vm);
+    pmp_changed(vm);
 }

@@ -203,7 +203,6 @@ static answer_t suspend(vm_t *vm)
         h->pc = resume - 4; /* the ecall is passed over below */
         h->mstatus &= ~MSTATUS_SIE;
         vm->supervisor.satp = 0;
-        walk_forget(vm);
         walk_view_changed(vm);
         vm->time.waiting = 1;
         return (answer_t){0 /* the hart's id */, opaque};

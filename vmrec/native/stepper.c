@@ -158,7 +158,8 @@ static int csr_instruction(vm_t *vm, const insn_t *d, uint64_t operand, uint64_t
         value = (modes ? csr_modified(vm, d->extra, *old) : *old) | operand;
     else if (op == OP_CSRRC || op == OP_CSRRCI)
         value = (modes ? csr_modified(vm, d->extra, *old) : *old) & ~operand;
-    return csr_write(vm, d->extra, value);
+    csr_write(vm, d->extra, value);
+    return 0;
 }
 
 /* May the hart's mode execute sret, sfence.vma or wfi? (3.1.6.5) */

@@ -186,7 +186,7 @@ static void STEP(vm_t *vm, uint64_t limit, int linger)
     const int compressed = (vm->extensions & EXT_C) != 0;
     const uint64_t begin = vm->time.position;
     uint64_t end = limit, left, tail, page_pc, reasons, cause = 0, tval = 0, store_value = 0;
-    UX pc = (UX)h->pc, store_address = 0;
+    UX pc = (UX)h->pc, store_address = 0, csr_operand = 0;
     uint32_t store_size = 0;
     decoded_page *page = NULL;
     const insn_t *d = NULL;
@@ -541,20 +541,31 @@ L_AMO: {
     goto retire;
 }
 
-L_CSR: {
-    uint64_t old = 0;
-    SYNC();
-    if (csr_instruction(vm, d, RS1, &old))
-        goto L_ILLEGAL;
-    if (d->rd)
-        SET(old);
-    goto retire;
-}
+L_CSR:
+    csr_operand = RS1;
+    goto csr;
 
-L_CSRI: {
+L_CSRI:
+    csr_operand = d->rs1;
+    goto csr;
+
+csr: {
     uint64_t old = 0;
+    if (LIKELY(d->imm && h->priv >= (uint64_t)(d->extra >> 8 & 3))) {
+        uint64_t *place = (uint64_t *)((char *)vm + d->imm);
+        old = *place;
+        switch (d->word >> 12 & 3) {
+        case 1: *place = csr_operand & ~(uint64_t)d->rs2; break;
+        case 2: *place |= csr_operand & ~(uint64_t)d->rs2; break;
+        default: *place &= ~(uint64_t)csr_operand; break;
+        }
+        in->reasons++;
+        SET(old);
+        x[0] = 0;
+        NEXT;
+    }
     SYNC();
-    if (csr_instruction(vm, d, d->rs1, &old))
+    if (csr_instruction(vm, d, csr_operand, &old))
         goto L_ILLEGAL;
     if (d->rd)
         SET(old);

@@ -111,13 +111,15 @@ void trap_enter(vm_t *vm, uint64_t cause, uint64_t tval)
     uint64_t from = vm->hart.pc, vector = vector_of(vm, mode) & ~3ull, at = vm->time.position;
     int call = vm->sbi && cause == CAUSE_ECALL_S;
     vm->last_cause = cause;
-    points_trap(vm, POINT_TRAP, from, at, cause);
+    if (UNLIKELY(vm->in->points.kinds))
+        points_trap(vm, POINT_TRAP, from, at, cause);
     vm->supervisor.faults = call ? 0 : vm->supervisor.faults;
     if (call)
         sbi_call(vm);
     else
         enter(vm, mode, cause, tval, vector);
-    points_privilege(vm, 0, from, at, before);
+    if (UNLIKELY(vm->in->points.kinds))
+        points_privilege(vm, 0, from, at, before);
     vm->time.position++;
     vm->time.traps++;
     vm->in->reasons++;
@@ -174,7 +176,8 @@ int interrupt_enter(vm_t *vm)
 static void leave(vm_t *vm, uint64_t pc, uint64_t before)
 {
     hart_state *h = &vm->hart;
-    points_privilege(vm, 0, h->pc, vm->time.position, before);
+    if (UNLIKELY(vm->in->points.kinds))
+        points_privilege(vm, 0, h->pc, vm->time.position, before);
     if (h->priv != PRIV_M)
         h->mstatus &= ~MSTATUS_MPRV;
     vm->supervisor.faults = 0;

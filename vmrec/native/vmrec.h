@@ -216,6 +216,7 @@ typedef struct vm {
     uint64_t interrupts;
     uint64_t mmio_accesses;
     uint64_t code_drops;
+    uint64_t tlb_flushes;
     uint64_t inlined_blocks; /* translations that count without a call: inline_x86.c */
     uint64_t last_interrupt; /* number of the interrupt that was entered last */
     uint64_t entered_position; /* and where; all ones if never since the state was set */

@@ -17,7 +17,10 @@
  * before keeps what is known in each; whatever makes walks differ begins all of them anew.
  *
  * A store of an A or D bit forgets nothing: it changes no translation, since such a bit has no part in one and makes
- * no leaf out of a pointer, nor the other way round.
+ * no leaf out of a pointer, nor the other way round. Nor does one over entries that were not valid: faults are not kept.
+ *
+ * All that is kept belongs to a view, in the engine's TLB too: so a kernel may go to and fro between its modes and
+ * address spaces without anything being forgotten.
  */
 #include "internal.h"
 #include "isa_table.h"
@@ -64,6 +67,8 @@ static uint64_t mode_of(const vm_t *vm, enum access access)
         return (h->mstatus & MSTATUS_MPP) >> 11;
     return h->priv;
 }
+
+#define TABLE_STORES_MAX 256u
 
 /* What a leaf entry allows, its A and D bits aside. */
 static uint32_t rights(uint64_t pte, uint64_t mode, uint64_t mstatus)
@@ -181,14 +186,14 @@ int walk_address(vm_t *vm, uint64_t address, enum access access, uint64_t *physi
     address = in_width(vm, address);
     uint64_t mode = mode_of(vm, access), tag = address >> PAGE_SHIFT << 2 | mode;
     kept_t *kept = kept_slot(in, address, access);
-    if (LIKELY(kept->tag == tag && kept->epoch == in->walk_epoch)) {
+    if (LIKELY(kept->tag == tag && kept->view == in->view)) {
         *physical = kept->physical | (address & (PAGE_SIZE - 1));
         return 0;
     }
     uint32_t may;
     int result = walk(vm, address, access, mode, EFFECT_ACCESS, physical, &may);
     if (result == 0)
-        *kept = (kept_t){tag, *physical & ~(uint64_t)(PAGE_SIZE - 1), in->walk_epoch};
+        *kept = (kept_t){tag, *physical & ~(uint64_t)(PAGE_SIZE - 1), in->view};
     return result;
 }
 
@@ -324,20 +329,20 @@ static void choose_view(vm_t *vm)
     uint64_t satp = vm->supervisor.satp;
     uint64_t rest = mode_of(vm, ACCESS_LOAD) | (vm->hart.mstatus & (MSTATUS_SUM | MSTATUS_MXR));
     in->fast_key = 0;
-    if (in->identity || in->points.range_count)
+    in->view = 1;
+    if (in->identity)
         return;
-    for (uint32_t i = 0; i < VIEWS; i++)
-        if (in->views[i].key && in->views[i].satp == satp && in->views[i].rest == rest) {
-            in->fast_key = in->views[i].key;
-            return;
+    view_t *view = &in->views[((satp ^ rest << 44) * 0x9e3779b97f4a7c15ull) >> 58];
+    if (!view->number || view->satp != satp || view->rest != rest) {
+        if (++in->last_key == FAST_KEYS) { /* tags with these keys may still be there */
+            memset(in->fast, 0xff, sizeof in->fast);
+            memset(in->views, 0, sizeof in->views);
+            in->last_key = 1;
         }
-    if (++in->last_key == FAST_KEYS) { /* tags with these keys may still be there */
-        memset(in->fast, 0xff, sizeof in->fast);
-        memset(in->views, 0, sizeof in->views);
-        in->last_key = 1;
+        *view = (view_t){satp, rest, ++in->last_view, in->last_key};
     }
-    in->fast_key = in->last_key;
-    in->views[in->next_view++ % VIEWS] = (view_t){satp, rest, in->last_key};
+    in->view = view->number;
+    in->fast_key = in->points.range_count ? 0 : view->key;
 }
 
 void walk_forget_fast(vm_t *vm)
@@ -346,7 +351,6 @@ void walk_forget_fast(vm_t *vm)
     choose_view(vm);
 }
 
-/* Also called for what a walk's answer depends on besides tables: satp, SUM, MXR and physical memory protection. */
 void walk_forget(vm_t *vm)
 {
     struct vm_internal *in = vm->in;
@@ -355,20 +359,36 @@ void walk_forget(vm_t *vm)
     for (size_t i = 0; i < in->table_count; i++)
         in->page_flags[in->tables[i]] &= (uint16_t)~PAGE_TABLE;
     in->table_count = 0;
-    in->walk_epoch++;
+    in->table_stores = 0;
     in->tlb_flush_needed = 1;
     in->recheck = 1;
     walk_forget_fast(vm);
 }
 
+/*
+ * Entries that were not valid can be made so without anything being forgotten. But a page that is no table any more
+ * would go on to be one: so after a while it is forgotten that it was.
+ */
+void walk_table_store(vm_t *vm, uint64_t offset, uint32_t length)
+{
+    uint32_t size = vm->xlen / 8;
+    for (uint64_t at = offset & ~(uint64_t)(size - 1); at < offset + length; at += size)
+        if (vm->in->ram[at] & PTE_V) {
+            walk_forget(vm);
+            return;
+        }
+    if (++vm->in->table_stores >= TABLE_STORES_MAX)
+        walk_forget(vm);
+}
+
 void walk_view_changed(vm_t *vm)
 {
     struct vm_internal *in = vm->in;
-    int identity = !in->supervisor
-                   || (mode_of(vm, ACCESS_LOAD) == PRIV_M && vm->hart.priv == PRIV_M && !pmp_locked(vm));
+    if (!in->supervisor)
+        return;
+    int identity = vm->hart.priv == PRIV_M && !in->locked && mode_of(vm, ACCESS_LOAD) == PRIV_M;
     if (identity != in->identity)
         in->recheck = 1;
     in->identity = identity;
-    if (in->supervisor)
-        choose_view(vm);
+    choose_view(vm);
 }
