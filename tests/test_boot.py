@@ -235,7 +235,7 @@ def test_what_does_not_fit(files: Files) -> None:
     kernel = files("k", SPIN)
     refused(BootOptions(kernel=files("big", bytes(3 * MIB))), "--kernel needs 0x80200000…0x804fffff", ram=4 * MIB)
     refused(BootOptions(kernel=files("big", bytes(9 * MIB))), "overlap", ram=12 * MIB)
-    refused(BootOptions(kernel=kernel, initrd=files("i", bytes(3 * MIB))), "--initrd needs", ram=8 * MIB)
+    refused(BootOptions(kernel=kernel, initrd=files("i", bytes(3 * MIB))), "/i: --initrd needs", ram=8 * MIB)
     tight = BootOptions(kernel=kernel, initrd=files("i", bytes(61 * MIB)))
     refused(tight, "--initrd .* and the device tree .* overlap")
     refused(BootOptions(bios=files("fw", SPIN)), "no place for a device tree", ram=MIB)

@@ -281,8 +281,10 @@ class _Layout:
 
     def _check(self) -> None:
         """Raises GuestError unless every piece is in RAM and by itself."""
-        path = self._files.main.path
+        given = (self._files.bios, self._files.kernel, self._files.initrd, self._files.dtb)
+        paths = {f"--{file.kind}": file.path for file in given if file is not None}
         for name, piece in self._segments:
+            path = paths.get(name, self._files.main.path)  # vmrec's own device tree has none
             if piece.address < RAM_BASE:
                 raise GuestError(
                     path,
@@ -299,7 +301,7 @@ class _Layout:
         for (name, piece), (other, after) in itertools.pairwise(ordered):
             if piece.end > after.address:
                 raise GuestError(
-                    path,
+                    paths.get(other, self._files.main.path),
                     f"{name} ({piece.address:#x}…{piece.end - 1:#x}) and {other} ({after.address:#x}…"
                     f"{after.end - 1:#x}) overlap; give the machine more memory with --ram, or link them apart",
                 )
