@@ -248,6 +248,58 @@ def test_moving_about(recorded: Path) -> None:
             assert timeline._machine.digest().value == expected[position]
 
 
+@pytest.fixture
+def fine_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Digests every 4096 steps and checkpoints every 8192, so that a short run has many."""
+    for module in ("vmrec.record.session", "vmrec.record.recorder", "vmrec.replay.player", "vmrec.replay.rows"):
+        monkeypatch.setattr(f"{module}.GRID", 1 << 12)
+    monkeypatch.setattr("vmrec.record.recorder.CHECKPOINT_STEPS", 1 << 13)
+    monkeypatch.setattr("vmrec.record.recorder.CHECKPOINT_STEPS_PER_PAGE", 1)
+
+
+@pytest.mark.usefixtures("fine_grid")
+@pytest.mark.parametrize("virtio", LAYOUTS)
+def test_checkpoints_hold_the_drives(virtio: str, inside: Inside, image: Path, tmp_path: Path) -> None:
+    """From each checkpoint on the replay is the same; blocks not touched by then still come from events."""
+    path, second = tmp_path / "disk.vmrec", tmp_path / "second.img"
+    second.write_bytes(noise(5000, "second"))
+    inside(*options(image, "--drive", second, "-o", path, "--virtio", virtio))
+    image.unlink()
+    with TraceReader(path) as trace:
+        marks = trace.checkpoints
+        assert len(marks) > 15
+        for mark in marks:
+            with Player(trace, checkpoint=mark) as player:
+                assert player.run() is None
+        blocks = MachineConfig.from_dict(trace.header["machine"]).page_of(0, 0)
+        held = [sorted(page - blocks for page in trace.page_hashes(mark) if page >= blocks) for mark in marks]
+        assert held[0] == []
+        assert held[-1] == [0, 1, 2], "block 5 is read behind the last"
+        with Timeline(trace) as timeline:
+            digests = {mark.position: mark.value for mark in trace.digests}
+            rng = random.Random(virtio)
+            for position in rng.sample(sorted(digests), 40):
+                timeline._rewinder.go(position, fresh=True)
+                assert timeline._machine.digest().value == digests[position]
+
+
+@pytest.mark.usefixtures("fine_grid")
+@pytest.mark.parametrize("at", [9_000, 50_000, 150_000, 193_000])
+@pytest.mark.parametrize("included", [False, True])
+def test_a_fork_behind_checkpoints(at: int, included: bool, inside: Inside, image: Path, tmp_path: Path) -> None:
+    path, child, again = tmp_path / "disk.vmrec", tmp_path / "child.vmrec", tmp_path / "again.vmrec"
+    inside(*options(image, "-o", path))
+    image.unlink()
+    inside("fork", path, "--at", at, "-o", child, *(["--self-contained"] if included else []))
+    inside("fork", child, "--at", min(at + 20_000, 194_000), "-o", again)
+    for made in (child, again):
+        assert "all as recorded" in inside("replay", made)
+        assert verify_chain(made).ok
+    with TraceReader(again) as trace, Timeline(trace) as timeline:
+        for position in (trace.last_position, 100, at + 1, trace.last_position - 1):
+            timeline.seek(position)
+
+
 def test_a_watch_finds_what_the_device_stores(recorded: Path) -> None:
     """The first read fills the buffer from the drive, and no instruction of the guest does."""
     with TraceReader(recorded) as trace, Timeline(trace) as timeline:
