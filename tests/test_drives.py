@@ -284,6 +284,28 @@ def test_checkpoints_hold_the_drives(virtio: str, inside: Inside, image: Path, t
 
 
 @pytest.mark.usefixtures("fine_grid")
+def test_blocks_that_differ_are_named(inside: Inside, image: Path, tmp_path: Path) -> None:
+    """The recording has another content for a block that was written: the digests and checkpoints behind it say so."""
+    path = tmp_path / "disk.vmrec"
+    inside(*options(image, "-o", path))
+    with TraceReader(path) as trace:
+        hashes = trace.page_hashes(trace.checkpoints[-1])
+        page = MachineConfig.from_dict(trace.header["machine"]).page_of(0, 1)
+    forged = bytes(32)
+
+    def change(obj: list[Any]) -> list[list[Any]]:
+        if obj[0] == "digest":
+            return [[*obj[:2], {**obj[2], "value": forged, "ram": forged}]] if obj[1] > 150_000 else [obj]
+        if obj[0] == "checkpoint":
+            pages = [[index, hashes[page - 1] if index == page else hash_] for index, hash_ in obj[3]]
+            return [[*obj[:3], pages]]
+        return [obj]
+
+    inside("replay", forge(path, tmp_path / "forged.vmrec", change), "--check", status=1)
+    assert "drive 0 block 1" in inside.err
+
+
+@pytest.mark.usefixtures("fine_grid")
 @pytest.mark.parametrize("at", [9_000, 50_000, 150_000, 193_000])
 @pytest.mark.parametrize("included", [False, True])
 def test_a_fork_behind_checkpoints(at: int, included: bool, inside: Inside, image: Path, tmp_path: Path) -> None:

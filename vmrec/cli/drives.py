@@ -16,6 +16,7 @@ import typer
 
 from vmrec.cli.output import note, plural
 from vmrec.errors import UsageError
+from vmrec.guest.builtin import resolve_image
 from vmrec.machine.board import DEVICES, DRIVES_MAX, SECTOR
 from vmrec.machine.machine import Machine
 from vmrec.record.drives import DriveImage, ImageSet, changed_since, check_new, write_image
@@ -75,7 +76,7 @@ CommitOption = Annotated[
 
 def open_images(paths: Sequence[Path], stack: ExitStack) -> ImageSet:
     """The images, open until the stack is closed; says which of them are padded. Raises UsageError."""
-    images = stack.enter_context(ImageSet(paths))
+    images = stack.enter_context(ImageSet([resolve_image(os.fspath(path)) for path in paths]))
     for image in images.images:
         if image.padded != image.size:
             note(

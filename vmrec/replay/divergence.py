@@ -35,6 +35,7 @@ class Divergence:
     registers, devices   name → (expected, actual) of those that differ; devices by record and field, "uart.ier"
     parts                which parts of a digest differ: registers, ram, devices, outputs
     pages, pages_at      addresses of the pages that differ at the checkpoint at `pages_at` (None: there is none)
+    blocks               (drive, block of 4096 bytes) that differ there
     host_to_blame        whether two replays of the stretch disagree with each other, the first time at `parted_at`
     writers              the replay's last writers of what differs
     last_event           the last event that was given before, as it is on the wire
@@ -52,6 +53,7 @@ class Divergence:
     parts: tuple[str, ...] = ()
     pages: tuple[int, ...] = ()
     pages_at: int | None = None
+    blocks: tuple[tuple[int, int], ...] = ()
     host_to_blame: bool | None = None
     parted_at: int | None = None
     writers: tuple[Writer, ...] = ()

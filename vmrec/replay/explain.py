@@ -192,7 +192,9 @@ def _explain_digest(trace: TraceReader, divergence: Divergence) -> Divergence:
     interval = _Interval(trace, divergence)
     with interval.open(interval.last) as player:
         once = interval.digest(player)
-        devices, pages, pages_at = _at_next_checkpoint(interval, player)
+        devices, differing, pages_at = _at_next_checkpoint(interval, player)
+    places = {index: player.config.block_of(index) for index in differing}
+    pages = tuple(index for index, place in places.items() if place is None)
     with interval.open(interval.last) as player:
         twice = interval.digest(player)
     if once.value != twice.value or once.value != divergence.actual:
@@ -209,6 +211,7 @@ def _explain_digest(trace: TraceReader, divergence: Divergence) -> Divergence:
         devices=devices,
         pages=tuple(RAM_BASE + index * PAGE_SIZE for index in pages),
         pages_at=pages_at,
+        blocks=tuple(place for place in places.values() if place is not None),
         writers=_writers(interval, tuple(registers), pages, pages_at or interval.last),
     )
 
@@ -377,7 +380,11 @@ def _details(divergence: Divergence, symbols: Symbols | None) -> Iterator[str]:
         shown = " ".join(f"{address:08x}" for address in divergence.pages[:PAGES])
         more = f" and {len(divergence.pages) - PAGES} more" if len(divergence.pages) > PAGES else ""
         yield f"  {'pages':<10}at position {number(divergence.pages_at or 0)}: {shown}{more}"
-    elif "ram" in divergence.parts and divergence.pages_at is None:
+    if divergence.blocks:
+        shown = ", ".join(f"drive {drive} block {block}" for drive, block in divergence.blocks[:PAGES])
+        more = f" and {len(divergence.blocks) - PAGES} more" if len(divergence.blocks) > PAGES else ""
+        yield f"  {'blocks':<10}at position {number(divergence.pages_at or 0)}: {shown}{more}"
+    if "ram" in divergence.parts and divergence.pages_at is None:
         yield f"  {'pages':<10}not known: the recording has no checkpoint after this"
     title = "written by"
     for writer in divergence.writers:
