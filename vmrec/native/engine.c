@@ -385,7 +385,9 @@ static void choose_tlb(vm_t *vm)
 {
     struct vm_internal *in = vm->in;
     uint32_t part = (uint32_t)vm->hart.priv;
-    if (part == PRIV_S)
+    if (part == PRIV_S && in->uncounted)
+        part = PRIV_U; /* without a block hook: so the engine refuses all CSR instructions */
+    else if (part == PRIV_S)
         part = vm->hart.mstatus & MSTATUS_SUM ? TLB_SUPERVISOR_SUM : TLB_SUPERVISOR;
     uint64_t view = in->view, before = in->tlb_views[part];
     in->tlb_part = part;

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from vmrec.cli.benchmark import peers, sides
 from vmrec.cli.benchmark.rows import PARTS, ROWS, Figure, Result
-from vmrec.cli.benchmark.sides import Timing, guest_named
+from vmrec.cli.benchmark.sides import KERNELS, Timing, guest_named
 from vmrec.diff.first import Difference, diff
 from vmrec.errors import MachineError
 from vmrec.guest.symbols import Symbols
@@ -33,10 +33,14 @@ __all__ = ["SUITE", "Bench", "Plan"]
 
 SUITE = (
     "loop-reg", "loop-mem", "loop64-mem", "loop-branchy", "loop-mmio", "loop-trap", "loop-fp", "loop-mixed", "loop-smc",
-    "timer-long",
+    "timer-long", "kernel",
 )  # fmt: skip
 #: Guests whose instructions all run on the engine: the others are the stepper's, which counts for nothing.
 _ENGINE_ONLY = ("loop-reg", "loop-mem", "loop64-mem", "loop-branchy", "loop-fp")
+#: The kernel waits for no timer; where time stands still it only has no switches by the timer.
+_UNCOUNTED = (*_ENGINE_ONLY, "kernel")
+#: Beside QEMU with its disk apart: QEMU's rr waits some 30 ms for each request.
+_KERNELS_ON_QEMU = ("kernel-nodisk", "kernel-disk")
 _STEPPED = "runs on the stepper or needs the time: there is no uncounted limit"
 #: Rounds that a side outside vmrec takes part in, at most: they are slow, and vary less.
 _PEER_ROUNDS_MAX = 3
@@ -103,9 +107,18 @@ _RATIOS = {
     "B": Ratio("record", "uncounted", False),
     "C": Ratio("record", "stock", False),
     "D": Ratio("record", "qemu", False),
+    "D plain": Ratio("record", "qemu plain", False),
+    "D replay": Ratio("replay", "qemu replay", False),
     "E": Ratio("replay", "record", True),
 }
-_PEERS = frozenset({"stock", "qemu"})
+_PEERS = frozenset({"stock", "qemu", "qemu plain", "qemu replay"})
+#: What leaves a run: guest that does it again and again, and how often.
+_EXITS = {
+    "MMIO in C": ("loop-mmio", 10**6),
+    "ecall": ("loop-trap", 10**6),
+    "page fault": ("loop-fault", 10**6),
+    "timer interrupt": ("loop-tick", 10**5),
+}
 
 
 class Bench:
@@ -133,8 +146,8 @@ class Bench:
         for guest in self._full_guests():
             found.append((f"{guest}: record full", partial(self._full, guest)))
         own: dict[str, Callable[[], None]] = {
-            "F": self._hooks, "H": self._log, "J": self._seek, "K": self._go_back, "L": self._diff, "N": self._memory,
-            "O": self._start,
+            "F": self._hooks, "H": self._log, "I": self._checkpoints, "J": self._seek, "K": self._go_back,
+            "L": self._diff, "M": self._exits, "N": self._memory, "O": self._start,
         }  # fmt: skip
         found += [(f"row {letter}", own[letter]) for letter in own if letter in self.plan.rows]
         return found
@@ -142,10 +155,11 @@ class Bench:
     def _jobs(self, guest: str) -> list[Job]:
         """The jobs of one guest in a round, each once, those of a pair near each other."""
         jobs: dict[Job, None] = {}
-        for letter, ratio in _RATIOS.items():
-            if letter in self.plan.rows and not self._excluded(letter, guest):
-                cap = self.plan.cap if ratio.capped else None
-                jobs.update({Job(ratio.fast, guest, cap): None, Job(ratio.slow, guest, cap): None})
+        for name, ratio in _RATIOS.items():
+            for variant in _variants(name, guest):
+                if name[0] in self.plan.rows and not self._excluded(name, variant):
+                    cap = self.plan.cap if ratio.capped else None
+                    jobs.update({Job(ratio.fast, variant, cap): None, Job(ratio.slow, variant, cap): None})
         return list(jobs)
 
     def _rounds(self) -> Iterator[tuple[int, Job]]:
@@ -159,7 +173,7 @@ class Bench:
 
     def _excluded(self, letter: str, guest: str) -> str | None:
         """Why a row does not hold for a guest."""
-        if letter == "B" and guest not in _ENGINE_ONLY:
+        if letter == "B" and guest not in _UNCOUNTED:
             return _STEPPED
         if letter == "C":
             return peers.NOT_FOR_STOCK.get(guest)
@@ -211,6 +225,10 @@ class Bench:
                 return sides.run_uncounted(job.guest, self._clock)
             case "stock":
                 return peers.stock_unicorn(job.guest, self._clock)
+            case "qemu plain":
+                return peers.qemu(job.guest, self._folder, self._peer_clock, "plain")
+            case "qemu replay":
+                return peers.qemu(job.guest, self._folder, self._peer_clock, "replay")
             case _:
                 return peers.qemu(job.guest, self._folder, self._peer_clock)
 
@@ -222,11 +240,14 @@ class Bench:
 
     def _startup(self, side: str, guest: str, number: int) -> float:
         """Seconds that `side` takes for a guest that does nothing: measured in each round, for it varies too."""
-        wide = side == "qemu" and guest_named(guest).xlen == 64
-        # The shortest that there is for that width.
-        key = (side, "lrsc64" if wide else "hello", 0 if side == "qemu" else number)
+        apart = side.startswith("qemu")
+        if guest in KERNELS:
+            shortest = "kernel-boot"
+        else:  # the shortest that there is for that width
+            shortest = "lrsc64" if apart and guest_named(guest).xlen == 64 else "hello"
+        key = (side, shortest, 0 if apart else number)
         if key not in self._startups:
-            found = [self._once(Job(side, key[1], None)) for _ in range(_STARTUP_RUNS[side == "qemu"])]
+            found = [self._once(Job(side, shortest, None)) for _ in range(_STARTUP_RUNS[apart])]
             self._startups[key] = statistics.median(
                 0.0 if isinstance(timing, str) else timing.seconds for timing in found
             )
@@ -240,14 +261,18 @@ class Bench:
         for letter in self.plan.rows:
             result = self._ratios(letter) if letter in _RATIOS else Result(ROWS[letter])
             found.append(self._own.get(letter, result))
-            found += [self._own[part] for part in PARTS if part in self._own and PARTS[part].letter == letter]
+            for part, row in PARTS.items():
+                if row.letter == letter and part in _RATIOS and "kernel" in self.plan.guests:
+                    found.append(self._ratios(part))
+                elif row.letter == letter and part in self._own:
+                    found.append(self._own[part])
         return found
 
     def _ratios(self, letter: str) -> Result:
-        result = Result(ROWS[letter])
+        result = Result(PARTS.get(letter) or ROWS[letter])
         ratio = _RATIOS[letter]
         cap = self.plan.cap if ratio.capped else None
-        for guest in self.plan.guests:
+        for guest in (variant for name in self.plan.guests for variant in _variants(letter, name)):
             fast, slow = Job(ratio.fast, guest, cap), Job(ratio.slow, guest, cap)
             reason = self._excluded(letter, guest) or self._failed.get(fast) or self._failed.get(slow)
             pairs = list(zip(self._samples.get(fast, ()), self._samples.get(slow, ()), strict=False))
@@ -311,12 +336,34 @@ class Bench:
 
     # --------------------------------------------------------------------------------------- sizes, diff, memory
 
+    def _size(self, guest: str) -> tuple[int, int]:
+        """Bytes of a whole inputs recording, header and digests and checkpoints included, and its instructions."""
+        if guest not in self._sizes:
+            self._record(Job("record", guest, None), self._folder / f"{guest}-None.vmrec")
+        return self._sizes[guest]
+
     def _log(self) -> None:
-        """The whole file, header and digests and checkpoints included."""
-        if "timer-long" not in self._sizes:
-            self._record(Job("record", "timer-long", None), self._folder / "timer-long-None.vmrec")
-        size, icount = self._sizes["timer-long"]
-        self._add("H", "timer-long", [8 * size / icount], 4, f"{size} bytes, {_number(icount / 1e6)} M insns")
+        for guest in ("timer-long", "kernel"):
+            size, icount = self._size(guest)
+            self._add("H", guest, [8 * size / icount], 4, f"{size} bytes, {_number(icount / 1e6)} M insns")
+
+    def _checkpoints(self) -> None:
+        """All of the file counts as checkpoints, which are most of it."""
+        size, icount = self._size("kernel")
+        detail = f"{_number(size / 1e6)} MB of {_number(icount / 1e6)} M insns"
+        self._add("I", "kernel", [size / icount * 1e3], 2, detail)
+
+    def _exits(self) -> None:
+        """What is left when the instructions are taken off, at the speed of a plain loop, divided by the exits."""
+        for name, (guest, count) in _EXITS.items():
+            values = []
+            for _ in range(1 if self.plan.quick else self.plan.runs):
+                plain = sides.run("loop-reg", self._clock, max_insns=10**8)
+                timing = sides.run(guest, self._clock)
+                assert plain.icount is not None
+                assert timing.icount is not None
+                values.append(1e6 * (timing.seconds - timing.icount * plain.seconds / plain.icount) / count)
+            self._add("M", name, values, 3, f"{count} in {guest}")
 
     def _diff(self) -> None:
         """Two recordings of one guest; in the second a byte comes in that the first does not have.
@@ -369,12 +416,12 @@ class Bench:
 
     # ---------------------------------------------------------------------------------------------- moving about
 
-    def _travelled(self) -> Path:
+    def _travelled(self, guest: str = "loop-mem-long") -> Path:
         """A recording to move about in."""
-        path = self._folder / "travel.vmrec"
+        path = self._folder / f"travel-{guest}.vmrec"
         if not path.exists():
             length = 10**8 if self.plan.quick else 10**9
-            sides.record("loop-mem-long", path, self._clock, max_insns=length)
+            sides.record(guest, path, self._clock, max_insns=length)
         return path
 
     def _seek(self) -> None:
@@ -382,7 +429,12 @@ class Bench:
 
         The others start from snapshots that those before left nearby; the second of a fresh timeline hardly does.
         """
-        path, first, second = self._travelled(), [], []
+        for guest, prefix in (("loop-mem-long", ""), ("kernel", "kernel ")):
+            self._seek_in(guest, prefix)
+        self._seek_memory()
+
+    def _seek_in(self, guest: str, prefix: str) -> None:
+        path, first, second = self._travelled(guest), [], []
         with TraceReader(path) as trace, Timeline(trace) as timeline:
             last = timeline.last
             places = [number * 0x9E3779B97F4A7C15 % last for number in range(1, 20 if self.plan.quick else 61)]
@@ -394,9 +446,8 @@ class Bench:
                 timeline.seek((at + last // 2) % last)
                 second.append(1e3 * _seconds(partial(timeline.seek, at)))
         for name, found in (("", values), ("first ", first), ("second ", second)):
-            self._add("J", f"{name}p50", [_percentile(found, 50)], 1, f"{len(found)} seeks in loop-mem-long")
-            self._add("J", f"{name}p95", [_percentile(found, 95)], 1)
-        self._seek_memory()
+            self._add("J", f"{prefix}{name}p50", [_percentile(found, 50)], 1, f"{len(found)} seeks in {guest}")
+            self._add("J", f"{prefix}{name}p95", [_percentile(found, 95)], 1)
 
     def _seek_memory(self) -> None:
         """Of a process that goes to many places, looks around at each, and searches far at last."""
@@ -492,6 +543,13 @@ def _open(path: Path) -> None:
 def _open_timeline(path: Path) -> None:
     with TraceReader(path) as trace, Timeline(trace) as timeline:
         _ = timeline.state.pc
+
+
+def _variants(name: str, guest: str) -> tuple[str, ...]:
+    """What of a guest of the suite takes part in a row or part of ratios."""
+    if name.startswith("D") and guest == "kernel":
+        return _KERNELS_ON_QEMU
+    return () if name in PARTS else (guest,)
 
 
 def _percentile(values: Sequence[float], percent: int) -> float:
