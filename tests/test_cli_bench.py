@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_text_fits_into_80_columns_and_needs_no_terminal(capsys: pytest.CaptureF
     assert "C  record inputs / stock Unicorn (ratio; floor 0.9, goal 1)" in shown.out
     assert "not measured: loop-trap\n      (stock Unicorn takes no traps)" in shown.out
     assert "E  replay --check / record full" in shown.out
-    assert "There is no kernel guest yet" in shown.out
+    assert "kernel is the teaching kernel" in shown.out
 
 
 def test_the_longest_report_fits_into_80_columns() -> None:
@@ -102,8 +103,7 @@ def test_what_was_measured_is_shown_whatever_ends_it(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--row", "Z"], "--row Z: there is no such row; choose among A, B, C, D, E, F, G, H, J, K, L, N, O."),
-        (["--row", "A,I"], "--row I: is not measured yet; choose among A, B,"),
+        (["--row", "Z"], "--row Z: there is no such row; choose among A, B, C, D, E, F, G, H, I, J, K, L, M, N, O."),
         (["--guest", "race"], "--guest race: is not in the suite; choose among loop-reg, loop-mem,"),
         (["--runs", "0"], "Invalid value for '--runs'"),
     ],
@@ -116,21 +116,33 @@ def test_mistakes_are_told(arguments: list[str], message: str, capsys: pytest.Ca
 
 
 def test_the_suite_is_there_and_everything_is_planned(tmp_path: Path) -> None:
-    assert set(SUITE) <= set(builtin_names())
+    assert set(SUITE) <= {*builtin_names(), *sides.KERNELS}
     planned = [what for what, _ in Bench(Plan(runs=4), tmp_path).steps()]
     assert planned.count("loop-mem: record") == 4
     assert planned.count("loop-mem: stock") == 3  # peers take part in three rounds at most
     assert planned.count("loop-trap: stock") == 0
     assert planned.count("loop-fp: record full") == 1
-    assert planned[-5:] == ["row J", "row K", "row L", "row N", "row O"]
+    assert planned[-7:] == ["row I", "row J", "row K", "row L", "row M", "row N", "row O"]
     only = [what for what, _ in Bench(Plan(rows=("F",)), tmp_path).steps()]
     assert only == ["loop-mem: record full", "row F"]
 
 
+@pytest.fixture
+def short_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The kernel does less."""
+    sides.guest_named.cache_clear()
+    for name, commands in (("kernel", "work 2"), ("kernel-nodisk", "work 2 nodisk"), ("kernel-disk", "echo hello")):
+        monkeypatch.setitem(sides.KERNELS, name, commands)
+    yield
+    sides.guest_named.cache_clear()
+
+
+@pytest.mark.usefixtures("short_kernels")
 def test_moving_about_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     found = reported(capsys, "--quick", "--row", "J,K")
     seeks, memory, back = found["rows"]
-    names = [f"{which}{part}" for which in ("", "first ", "second ") for part in ("p50", "p95")]
+    whichs = [f"{guest}{which}" for guest in ("", "kernel ") for which in ("", "first ", "second ")]
+    names = [f"{which}{part}" for which in whichs for part in ("p50", "p95")]
     assert [figure["name"] for figure in seeks["figures"]] == names
     assert [figure["name"] for figure in back["figures"]] == ["p50", "p95", "write at the begin", "change at the begin"]
     (resident,) = memory["figures"]
@@ -138,6 +150,29 @@ def test_moving_about_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     *_, write, change = back["figures"]
     assert 0 < int(write["detail"].removeprefix("found at ")) < 10**6
     assert change["detail"] == "found at 0"
+
+
+@pytest.mark.usefixtures("short_kernels")
+def test_exits_and_checkpoints_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoints, exits = reported(capsys, "--quick", "--row", "I,M")["rows"]  # type: ignore[misc]
+    assert [figure["name"] for figure in exits["figures"]] == ["MMIO in C", "ecall", "page fault", "timer interrupt"]
+    assert all(figure["value"] < 1000 for figure in exits["figures"])
+    (figure,) = checkpoints["figures"]
+    assert 0 < figure["value"]
+    assert figure["detail"].endswith("M insns")
+
+
+@pytest.mark.qemu
+@pytest.mark.usefixtures("short_kernels")
+def test_the_kernel_is_compared_with_qemu_in_three_ways(capsys: pytest.CaptureFixture[str]) -> None:
+    if shutil.which(peers.qemu_program(64)) is None:
+        pytest.skip("qemu-system-riscv64 is not installed")
+    found = reported(capsys, "--row", "B,D", "--guest", "kernel")["rows"]
+    uncounted, recorded, plain, replayed = found  # type: ignore[misc]
+    assert [figure["name"] for figure in uncounted["figures"]] == ["kernel"]
+    for row in (recorded, plain, replayed):
+        assert [figure["name"] for figure in row["figures"]] == ["kernel-nodisk", "kernel-disk"], row["missing"]
+    assert plain["title"] == "record inputs / QEMU, plain"
 
 
 def test_verdicts() -> None:

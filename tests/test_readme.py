@@ -45,9 +45,15 @@ def test_every_command_runs_as_pasted(tmp_path: Path) -> None:
         expected = {0, 1} if command.startswith(("vmrec hunt", "vmrec diff")) else {0}
         assert done.returncode in expected, f"{command}\n{done.stdout.decode()}\n{done.stderr.decode()}"
 
-    plain, asked = (
+    kernel, plain, asked = (
         subprocess.run([sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True)
         for block in blocks("python")
+    )
+    assert kernel.returncode == 0, kernel.stderr.decode()
+    assert re.fullmatch(
+        r"position \d+: process ([45]) reads\n"
+        r"position \d+: process [45] stores (\d+)\nposition \d+: process \1 stores \2\n",
+        kernel.stdout.decode(),
     )
     assert plain.returncode == 0, plain.stderr.decode()
     assert b"'console'" in plain.stdout

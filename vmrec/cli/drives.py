@@ -44,7 +44,8 @@ DriveOption = Annotated[
     typer.Option(
         "--drive",
         metavar="IMG",
-        help="A disk image for a virtio drive. It is only read: what the guest writes stays in the machine and the "
+        help="A disk image for a virtio drive; kernel.img is that of the teaching kernel. It is only read: what the "
+        "guest writes stays in the machine and the "
         f"recording. May be given up to {DRIVES_MAX} times.",
         show_default=False,
     ),

@@ -91,7 +91,11 @@ BiosOption = Annotated[
 ]
 KernelOption = Annotated[
     str | None,
-    typer.Option(metavar="F", help="A kernel instead of GUEST: ELF, Linux Image or raw.", show_default=False),
+    typer.Option(
+        metavar="F",
+        help="A kernel instead of GUEST: ELF, Linux Image or raw; kernel.elf is the teaching kernel of vmrec.",
+        show_default=False,
+    ),
 ]
 InitrdOption = Annotated[
     str | None, typer.Option(metavar="F", help="The kernel's initial RAM disk.", show_default=False)

@@ -85,7 +85,7 @@ ROWS = {
             "H", "size of an inputs recording", "bit/insn", Bounds(0.004, 0.002, more_is_better=False),
             exceptions={"kernel": Bounds(0.02, 0.002, more_is_better=False)},
         ),
-        Row("I", "checkpoints of a kernel, 10^9 steps", "MB", Bounds(100, 30, more_is_better=False)),
+        Row("I", "checkpoints in 10^9 steps", "MB", Bounds(100, 30, more_is_better=False)),
         Row(
             "J", "seek anywhere in 10^9 steps", "ms", Bounds(30, 15, more_is_better=False),
             exceptions={
@@ -103,7 +103,7 @@ ROWS = {
             exceptions={f"10^9, {name}": _LONG_DIFF for name in ("early", "late", "unseen")},
         ),
         Row(
-            "M", "an exit from the running guest", "µs", Bounds(0.4, 0.2, more_is_better=False),
+            "M", "exits from the running guest", "µs", Bounds(0.4, 0.2, more_is_better=False),
             exceptions={
                 "ecall": Bounds(0.5, 0.25, more_is_better=False), "page fault": Bounds(0.6, 0.3, more_is_better=False),
                 "timer interrupt": Bounds(15, 7.5, more_is_better=False),
