@@ -194,8 +194,10 @@ uint32_t bus_push_input(vm_t *vm, const uint8_t *data, uint32_t length)
     port_t port = open_port(vm);
     uint32_t room = find_room(vm, slot, &port);
     taken = length < room ? length : room;
-    if (taken)
+    if (taken) {
+        vm_capture_end_block(vm); /* it may change any code */
         console_input(&vm->virtio[slot], &port, port.work, data, taken);
+    }
     update_lines(vm, VIRTIO_SOURCE + slot);
     return taken;
 }

@@ -309,8 +309,20 @@ static void store_piece(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint32_
         walk_forget(vm);
 }
 
+/* The hart will find these bytes in RAM, without having stored them: see registers.c. */
+static void tell_inflow(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint64_t length)
+{
+    registers_inflow(vm, offset ^ length << 40);
+    for (uint64_t at = 0; at < length; at += 8) {
+        uint64_t word = 0;
+        memcpy(&word, bytes + at, length - at < 8 ? length - at : 8);
+        registers_inflow(vm, word);
+    }
+}
+
 void door_store_many(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint64_t length)
 {
+    tell_inflow(vm, offset, bytes, length);
     if (vm->in->points.range_count)
         points_dma(vm, RAM_BASE + offset, bytes, length);
     while (length) {

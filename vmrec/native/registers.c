@@ -5,7 +5,7 @@
  * Both are for comparing runs and for reports. They are no part of the machine's state and cost nothing when unused.
  *
  * The *inflow* is a running hash of everything that reached the hart from outside its registers and RAM: values
- * loaded from devices, interrupts with their positions, and what CSR instructions read. Two machines whose registers
+ * loaded from devices, what devices stored into RAM, interrupts with their positions, and what CSR instructions read. Two machines whose registers
  * and RAM were equal, and that took in the same inflow since, have executed the same steps in between.
  */
 #include "internal.h"
