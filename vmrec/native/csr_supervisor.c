@@ -37,25 +37,15 @@
 #define CSR_TINFO 0x7a4
 #define CSR_CYCLE 0xc00
 
-#define SSTATUS_BITS (MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM | MSTATUS_MXR)
-#define SSTATUS_UXL (3ull << 32)
 #define MEDELEG_BITS 0xb3ffull /* every cause there is but ecall from machine mode */
 #define ENVCFG_FIOM 1ull
-
-static uint64_t high(const vm_t *vm)
-{
-    return 1ull << (vm->xlen - 1);
-}
 
 int csr_supervisor_read(vm_t *vm, uint32_t number, uint64_t *value)
 {
     const supervisor_state *s = &vm->supervisor;
     int narrow = vm->xlen == 32;
     switch (number) {
-    case CSR_SSTATUS:
-        csr_read(vm, CSR_MSTATUS, value);
-        *value &= SSTATUS_BITS | high(vm) | (narrow ? 0 : SSTATUS_UXL);
-        return 0;
+    case CSR_SSTATUS: *value = (vm->hart.mstatus & SSTATUS_BITS) | csr_status_fixed(vm); return 0;
     case CSR_SIE: *value = vm->hart.mie & s->mideleg; return 0;
     case CSR_SIP: *value = vm->hart.mip & s->mideleg; return 0;
     case CSR_STVEC: *value = s->stvec; return 0;

@@ -217,7 +217,9 @@ static void decode_system(const vm_t *vm, uint32_t w, insn_t *insn)
 {
     insn->extra = (uint16_t)(w >> 20);
     insn->imm = 0;
-    if (w >> 12 & 3) { /* with a register */
+    if ((w >> 12 & 3) && insn->extra == 0x100 && vm->in->supervisor) {
+        insn->imm = CSR_IS_SSTATUS;
+    } else if (w >> 12 & 3) { /* with a register */
         insn->imm = (int32_t)plain_csr(vm, insn->extra);
         insn->rs2 = (insn->extra & 0xff) == 0x41 ? ((vm->extensions & EXT_C) ? 1 : 3) : 0; /* an address of code */
     }

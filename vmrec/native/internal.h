@@ -92,9 +92,11 @@ typedef struct {
     uint8_t rd, rs1, rs2, length;
     uint16_t extra; /* CSR number; or of floating-point arithmetic in revision 2, FLOAT_* */
     int32_t imm; /* of a CSR instruction: where in vm_t its register is, if it is one without effects; then rs2 are
-                    the bits of it that stay 0 */
+                    the bits of it that stay 0; or CSR_IS_SSTATUS */
     uint32_t word;
 } insn_t;
+
+#define CSR_IS_SSTATUS (-1)
 
 /* One page of decoded instructions, an entry per halfword, and two sentinels that mean "page end". */
 typedef struct {
@@ -391,6 +393,16 @@ void machine_stop(vm_t *vm, enum vm_stop reason, uint64_t code, uint64_t positio
 int sbi_ready(vm_t *vm);
 void sbi_call(vm_t *vm);
 
+/* What supervisor mode sees of mstatus, without the bits that are the same for ever or follow from FS. */
+#define SSTATUS_BITS (MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM | MSTATUS_MXR)
+#define SSTATUS_UXL (2ull << 32)
+/* Those: UXL, and SD, which says that FS is dirty. */
+static inline uint64_t csr_status_fixed(const vm_t *vm)
+{
+    uint64_t dirty = (vm->hart.mstatus & MSTATUS_FS) == MSTATUS_FS ? 1ull << (vm->xlen - 1) : 0;
+    return dirty | (vm->xlen == 64 ? SSTATUS_UXL : 0);
+}
+
 /* csr.c */
 int csr_read(vm_t *vm, uint32_t number, uint64_t *value); /* 0 done, -1 there is no such register */
 void csr_write(vm_t *vm, uint32_t number, uint64_t value); /* of a register that csr_read knows */
@@ -421,6 +433,7 @@ int float_execute(vm_t *vm, uint32_t word); /* floating-point arithmetic; 0 done
 #define OPX_NOP (OP_COUNT + 2)
 #define OPX_COUNT (OP_COUNT + 3)
 #define OP_POINT 256u /* set in insn_t.op: points.c is asked before the instruction */
+#define OP_SHORT 512u /* of two bytes, and one that is often so */
 void stepper_run(vm_t *vm, uint64_t limit, int linger);
 
 /* engine.c */

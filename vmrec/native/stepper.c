@@ -61,12 +61,8 @@ static decoded_page *rom_page(vm_t *vm, uint64_t pc)
 static decoded_page *code_page(vm_t *vm, uint64_t pc, int *fault, uint64_t *cause)
 {
     struct vm_internal *in = vm->in;
-    uint64_t page = in->identity ? NEVER : walk_code_page(in, pc), address = pc;
+    uint64_t page, address = pc;
     *fault = 0;
-    if (page != NEVER && LIKELY((in->page_flags[page] & (PAGE_DECODED | PAGE_MISSING)) == PAGE_DECODED)) {
-        in->executing = page;
-        return in->decoded[page];
-    }
     if (UNLIKELY(!in->identity)) {
         int refused = walk_address(vm, pc, ACCESS_FETCH, &pc);
         if (refused) {
@@ -106,6 +102,18 @@ static const uint8_t *code_bytes(const vm_t *vm, uint64_t pc)
     return in->rom + (in->executing_rom << PAGE_SHIFT) + at;
 }
 
+/* The operations for which the interpreter has a copy of its own for instructions of two bytes. */
+static int is_often_short(uint32_t op)
+{
+    switch (op) {
+    case OP_LUI: case OP_ADDI: case OP_SLLI: case OP_SRLI: case OP_SRAI: case OP_ANDI: case OP_ADD: case OP_SUB: case OP_XOR:
+    case OP_OR: case OP_AND: case OP_BEQ: case OP_BNE: case OP_LW: case OP_SW: case OP_ADDIW: case OP_ADDW: case OP_SUBW:
+    case OP_LD: case OP_SD:
+        return 1;
+    default: return 0;
+    }
+}
+
 /*
  * Decodes the instruction at `pc` into its page. 0 done, 1 fetch fault of *cause at *tval, 2 exit wanted. An instruction
  * that straddles two pages is kept with the first; the second then counts as decoded too, so that a store to it is seen.
@@ -134,9 +142,31 @@ static int decode_at(vm_t *vm, decoded_page *page, uint64_t pc, uint64_t *cause,
     }
     insn_t *insn = &page->insn[(pc & (PAGE_SIZE - 1)) >> 1];
     decode(vm, word, insn);
+    if (insn->length == 2 && is_often_short(insn->op))
+        insn->op |= OP_SHORT;
     if (UNLIKELY(vm->in->points.break_count) && points_near(vm, pc))
         insn->op |= OP_POINT;
     return 0;
+}
+
+/*
+ * A CSR instruction on sstatus that changes nothing but whether interrupts are taken: what kernels do around each lock.
+ * `kind`: 1 write, 2 set, 3 clear. 1 if it was one, and *old is what rd gets; else nothing was done.
+ */
+static inline int sstatus_interrupts(vm_t *vm, uint32_t kind, uint64_t operand, uint64_t *old)
+{
+    const uint64_t quick = MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP;
+    hart_state *h = &vm->hart;
+    uint64_t now = h->mstatus & SSTATUS_BITS, wanted = kind == 1 ? operand : kind == 2 ? now | operand : now & ~operand;
+    uint64_t changed = (now ^ wanted) & SSTATUS_BITS;
+    if (changed & ~quick)
+        return 0;
+    *old = csr_status_fixed(vm) | now;
+    h->mstatus ^= changed;
+    vm->in->reasons++;
+    if ((changed & wanted & MSTATUS_SIE) && (h->mip & h->mie))
+        vm->in->recheck = 1;
+    return 1;
 }
 
 /* A CSR instruction at the current position. 0 done and *old is what rd gets, -1 illegal. */

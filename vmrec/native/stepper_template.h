@@ -28,13 +28,15 @@
 #define DISPATCH() goto *labels[d->op]
 #define OP() (d->op & (OP_POINT - 1))
 #define ADVANCE() (d += d->length >> 1)
-#define NEXT                                                                                                            \
+/* On to the next: so many entries of the page further, a constant wherever it can be, since all else waits for it. */
+#define NEXT_BY(entries)                                                                                                \
     do {                                                                                                                \
-        ADVANCE();                                                                                                      \
+        d += (entries);                                                                                                 \
         if (UNLIKELY(--left == 0))                                                                                      \
             goto out;                                                                                                   \
         DISPATCH();                                                                                                     \
     } while (0)
+#define NEXT NEXT_BY(d->length >> 1)
 #define TRAP(cause_, tval_)                                                                                             \
     do {                                                                                                                \
         cause = (cause_);                                                                                               \
@@ -46,21 +48,36 @@
 #define IMM ((UX)(SX)d->imm)
 #define SET(value) (x[d->rd] = (UX)(value))
 #define SET_W(value) (x[d->rd] = (UX)(SX)(int32_t)(value))
+/* L_ is an instruction of four bytes, S_ the same of two. */
 #define ALU(name, expression)                                                                                           \
     L_##name:                                                                                                           \
     SET(expression);                                                                                                    \
-    NEXT
+    NEXT_BY(2)
+#define ALU_S(name, expression)                                                                                         \
+    ALU(name, expression);                                                                                              \
+    S_##name:                                                                                                           \
+    SET(expression);                                                                                                    \
+    NEXT_BY(1)
 #define ALU_W(name, expression)                                                                                         \
     L_##name:                                                                                                           \
     SET_W(expression);                                                                                                  \
-    NEXT
+    NEXT_BY(2)
+#define ALU_WS(name, expression)                                                                                        \
+    ALU_W(name, expression);                                                                                            \
+    S_##name:                                                                                                           \
+    SET_W(expression);                                                                                                  \
+    NEXT_BY(1)
 #define BRANCH(name, condition)                                                                                         \
     L_##name:                                                                                                           \
-    if (condition) {                                                                                                    \
-        pc = PC() + IMM;                                                                                                \
-        goto jump;                                                                                                      \
-    }                                                                                                                   \
-    NEXT
+    if (condition)                                                                                                      \
+        goto branch;                                                                                                    \
+    NEXT_BY(2)
+#define BRANCH_S(name, condition)                                                                                       \
+    BRANCH(name, condition);                                                                                            \
+    S_##name:                                                                                                           \
+    if (condition)                                                                                                      \
+        goto branch;                                                                                                    \
+    NEXT_BY(1)
 
 #if CAPTURE
 #define ROW(address, value) capture_access(vm, (address), (value), POSITION(), PC())
@@ -85,8 +102,8 @@
          : NULL)
 
 /* Loads: `raw` is the zero-extended memory value, `put` stores the register. */
-#define LOAD(name, type, put)                                                                                           \
-    L_##name:                                                                                                           \
+#define LOAD_BY(label, entries, type, put)                                                                                           \
+    label:                                                                                                              \
     {                                                                                                                   \
         UX address = RS1 + IMM;                                                                                         \
         uint64_t offset = (uint64_t)address - RAM_BASE, raw = 0;                                                        \
@@ -95,7 +112,7 @@
             ROW(address, raw);                                                                                          \
             put;                                                                                                        \
             x[0] = 0;                                                                                                   \
-            NEXT;                                                                                                       \
+            NEXT_BY(entries);                                                                                                       \
         }                                                                                                               \
         const fast_t *fast = FAST_PLACE(ACCESS_LOAD, address, sizeof(type));                                            \
         if (LIKELY(fast)) {                                                                             \
@@ -103,7 +120,7 @@
             ROW(address, raw);                                                                                          \
             put;                                                                                                        \
             x[0] = 0;                                                                                                   \
-            NEXT;                                                                                                       \
+            NEXT_BY(entries);                                                                                                       \
         }                                                                                                               \
         SYNC();                                                                                                         \
         int result = walk_load(vm, address, sizeof(type), &raw, &cause, &tval);                                         \
@@ -117,8 +134,8 @@
         x[0] = 0;                                                                                                       \
         goto retire;                                                                                                    \
     }
-#define STORE(name, type, source)                                                                                       \
-    L_##name:                                                                                                           \
+#define STORE_BY(label, entries, type, source)                                                                                       \
+    label:                                                                                                              \
     {                                                                                                                   \
         store_address = RS1 + IMM;                                                                                      \
         store_value = (type)(source);                                                                                   \
@@ -128,16 +145,22 @@
                    && (offset & (PAGE_SIZE - 1)) <= PAGE_SIZE - sizeof(type))) {                                        \
             ROW(store_address, store_value);                                                                            \
             memcpy(ram + offset, &store_value, sizeof(type));                                                           \
-            NEXT;                                                                                                       \
+            NEXT_BY(entries);                                                                                                       \
         }                                                                                                               \
         const fast_t *fast = FAST_PLACE(ACCESS_STORE, store_address, sizeof(type));                                     \
         if (LIKELY(fast && flags[fast->page] == PAGE_DIRTY)) {                                          \
             ROW(store_address, store_value);                                                                            \
             memcpy(fast->bytes + (store_address & (PAGE_SIZE - 1)), &store_value, sizeof(type));                        \
-            NEXT;                                                                                                       \
+            NEXT_BY(entries);                                                                                                       \
         }                                                                                                               \
         goto store_slow;                                                                                                \
     }
+#define LOAD(name, type, put) LOAD_BY(L_##name, 2, type, put)
+#define STORE(name, type, source) STORE_BY(L_##name, 2, type, source)
+#define LOAD_ANY(name, type, put) LOAD_BY(L_##name, d->length >> 1, type, put)
+#define STORE_ANY(name, type, source) STORE_BY(L_##name, d->length >> 1, type, source)
+#define LOAD_S(name, type, put) LOAD_BY(L_##name, 2, type, put) LOAD_BY(S_##name, 1, type, put)
+#define STORE_S(name, type, source) STORE_BY(L_##name, 2, type, source) STORE_BY(S_##name, 1, type, source)
 
 static void STEP(vm_t *vm, uint64_t limit, int linger)
 {
@@ -145,8 +168,16 @@ static void STEP(vm_t *vm, uint64_t limit, int linger)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"
     _Static_assert(OPX_COUNT <= OP_POINT, "a flag above all operations");
-    static const void *const labels[2 * OP_POINT] = {
+    static const void *const labels[4 * OP_POINT] = {
         [0 ... OP_POINT - 1] = &&L_OTHER, [OP_POINT ... 2 * OP_POINT - 1] = &&L_POINT,
+        [2 * OP_POINT ... 3 * OP_POINT - 1] = &&L_OTHER, [3 * OP_POINT ... 4 * OP_POINT - 1] = &&L_POINT,
+#define SHORT(name) [OP_SHORT + OP_##name] = &&S_##name
+        SHORT(LUI), SHORT(ADDI), SHORT(SLLI), SHORT(SRLI), SHORT(SRAI), SHORT(ANDI), SHORT(ADD), SHORT(SUB), SHORT(XOR),
+        SHORT(OR), SHORT(AND), SHORT(BEQ), SHORT(BNE), SHORT(LW), SHORT(SW),
+#if XLEN == 64
+        SHORT(ADDIW), SHORT(ADDW), SHORT(SUBW), SHORT(LD), SHORT(SD),
+#endif
+#undef SHORT
         [OP_INVALID] = &&L_UNDECODED, [OPX_ILLEGAL] = &&L_ILLEGAL, [OPX_PAGE_END] = &&L_PAGE_END, [OPX_NOP] = &&L_NOP,
         [OP_LUI] = &&L_LUI, [OP_AUIPC] = &&L_AUIPC, [OP_JAL] = &&L_JAL, [OP_JALR] = &&L_JALR,
         [OP_BEQ] = &&L_BEQ, [OP_BNE] = &&L_BNE, [OP_BLT] = &&L_BLT, [OP_BGE] = &&L_BGE, [OP_BLTU] = &&L_BLTU,
@@ -182,14 +213,14 @@ static void STEP(vm_t *vm, uint64_t limit, int linger)
     uint64_t *x = h->x;
     uint8_t *ram = in->ram;
     const uint16_t *flags = in->page_flags;
-    uint64_t fast_limit = 0, place[2];
+    uint64_t fast_limit = 0, ram_page, place[2];
     const int compressed = (vm->extensions & EXT_C) != 0;
     const uint64_t begin = vm->time.position;
     uint64_t end = limit, left, tail, page_pc, reasons, cause = 0, tval = 0, store_value = 0;
     UX pc = (UX)h->pc, store_address = 0, csr_operand = 0;
     uint32_t store_size = 0;
     decoded_page *page = NULL;
-    const insn_t *d = NULL;
+    const insn_t *d = NULL, *to;
     int fault;
 
 chunk:
@@ -211,7 +242,13 @@ fetch:
         capture_close(vm, pc, POSITION(), 0);
 #endif
     fast_limit = in->missing || in->points.load_watched || !in->identity ? 0 : in->ram_fast_limit;
-    page = code_page(vm, pc, &fault, &cause);
+    ram_page = in->identity ? ((uint64_t)pc - RAM_BASE) >> PAGE_SHIFT : walk_code_page(in, pc);
+    if (LIKELY(ram_page < in->pages && (flags[ram_page] & (PAGE_DECODED | PAGE_MISSING)) == PAGE_DECODED)) {
+        in->executing = ram_page;
+        page = in->decoded[ram_page];
+    } else {
+        page = code_page(vm, pc, &fault, &cause);
+    }
     if (UNLIKELY(!page)) {
         vm->time.position = POSITION();
         h->pc = pc;
@@ -255,7 +292,7 @@ L_POINT:
     SYNC();
     if (points_instruction(vm, PC(), POSITION()))
         goto leave;
-    goto *labels[OP()];
+    goto *labels[d->op & ~OP_POINT];
 
 L_UNDECODED:
     fault = decode_at(vm, page, PC(), &cause, &tval);
@@ -284,27 +321,27 @@ L_PAGE_END:
 L_NOP:
     NEXT;
 
-    ALU(LUI, (SX)d->imm);
+    ALU_S(LUI, (SX)d->imm);
     ALU(AUIPC, PC() + IMM);
-    ALU(ADDI, RS1 + IMM);
+    ALU_S(ADDI, RS1 + IMM);
     ALU(SLTI, (SX)RS1 < (SX)IMM);
     ALU(SLTIU, RS1 < IMM);
     ALU(XORI, RS1 ^ IMM);
     ALU(ORI, RS1 | IMM);
-    ALU(ANDI, RS1 & IMM);
-    ALU(SLLI, RS1 << (d->imm & (XLEN - 1)));
-    ALU(SRLI, RS1 >> (d->imm & (XLEN - 1)));
-    ALU(SRAI, (SX)RS1 >> (d->imm & (XLEN - 1)));
-    ALU(ADD, RS1 + RS2);
-    ALU(SUB, RS1 - RS2);
+    ALU_S(ANDI, RS1 & IMM);
+    ALU_S(SLLI, RS1 << (d->imm & (XLEN - 1)));
+    ALU_S(SRLI, RS1 >> (d->imm & (XLEN - 1)));
+    ALU_S(SRAI, (SX)RS1 >> (d->imm & (XLEN - 1)));
+    ALU_S(ADD, RS1 + RS2);
+    ALU_S(SUB, RS1 - RS2);
     ALU(SLL, RS1 << (RS2 & (XLEN - 1)));
     ALU(SLT, (SX)RS1 < (SX)RS2);
     ALU(SLTU, RS1 < RS2);
-    ALU(XOR, RS1 ^ RS2);
+    ALU_S(XOR, RS1 ^ RS2);
     ALU(SRL, RS1 >> (RS2 & (XLEN - 1)));
     ALU(SRA, (SX)RS1 >> (RS2 & (XLEN - 1)));
-    ALU(OR, RS1 | RS2);
-    ALU(AND, RS1 & RS2);
+    ALU_S(OR, RS1 | RS2);
+    ALU_S(AND, RS1 & RS2);
     /* Division never traps: chapter 7.2, table 7.1. */
     ALU(MUL, RS1 * RS2);
     ALU(MULH, ((WIDE_S)(SX)RS1 * (SX)RS2) >> XLEN);
@@ -315,12 +352,12 @@ L_NOP:
     ALU(REM, RS2 == 0 ? RS1 : RS2 == (UX)-1 ? 0 : (UX)((SX)RS1 % (SX)RS2));
     ALU(REMU, RS2 == 0 ? RS1 : RS1 % RS2);
 #if XLEN == 64
-    ALU_W(ADDIW, RS1 + IMM);
+    ALU_WS(ADDIW, RS1 + IMM);
     ALU_W(SLLIW, (uint32_t)RS1 << (d->imm & 31));
     ALU_W(SRLIW, (uint32_t)RS1 >> (d->imm & 31));
     ALU_W(SRAIW, (int32_t)RS1 >> (d->imm & 31));
-    ALU_W(ADDW, RS1 + RS2);
-    ALU_W(SUBW, RS1 - RS2);
+    ALU_WS(ADDW, RS1 + RS2);
+    ALU_WS(SUBW, RS1 - RS2);
     ALU_W(SLLW, (uint32_t)RS1 << (RS2 & 31));
     ALU_W(SRLW, (uint32_t)RS1 >> (RS2 & 31));
     ALU_W(SRAW, (int32_t)RS1 >> (RS2 & 31));
@@ -333,20 +370,41 @@ L_NOP:
     ALU_W(REMUW, (uint32_t)RS2 == 0 ? (uint32_t)RS1 : (uint32_t)RS1 % (uint32_t)RS2);
 #endif
 
-    BRANCH(BEQ, RS1 == RS2);
-    BRANCH(BNE, RS1 != RS2);
+    BRANCH_S(BEQ, RS1 == RS2);
+    BRANCH_S(BNE, RS1 != RS2);
     BRANCH(BLT, (SX)RS1 < (SX)RS2);
     BRANCH(BGE, (SX)RS1 >= (SX)RS2);
     BRANCH(BLTU, RS1 < RS2);
     BRANCH(BGEU, RS1 >= RS2);
 
 L_JAL:
-    pc = PC() + IMM;
-    if (UNLIKELY(!compressed && (pc & 2)))
-        TRAP(CAUSE_FETCH_MISALIGNED, pc);
+    if (UNLIKELY(!compressed && (d->imm & 2)))
+        TRAP(CAUSE_FETCH_MISALIGNED, (UX)(PC() + IMM));
     if (d->rd)
         SET(PC() + d->length);
-    goto jump;
+    goto branch;
+
+branch: /* taken: a page has an entry for each two bytes, so the way to the next one follows from imm alone */
+    if (UNLIKELY(!compressed && (d->imm & 2)))
+        TRAP(CAUSE_FETCH_MISALIGNED, (UX)(PC() + IMM));
+    CLOSE(PC() + d->length, POSITION() + 1, 0);
+    if (UNLIKELY(--left <= tail)) {
+        h->pc = (UX)(PC() + IMM);
+        goto finish;
+    }
+    to = (const insn_t *)((const char *)d + (intptr_t)d->imm * (intptr_t)(sizeof *d / 2));
+    if (UNLIKELY((uintptr_t)to - (uintptr_t)page->insn >= PAGE_SIZE / 2 * sizeof *d)) {
+        pc = PC() + IMM;
+        goto fetch;
+    }
+    d = to;
+#if CAPTURE
+    in->capture.open = 1;
+    in->capture.open_pc = PC();
+    in->capture.open_page = in->executing;
+    in->capture.open_position = POSITION();
+#endif
+    DISPATCH();
 
 L_JALR:
     pc = (RS1 + IMM) & ~(UX)1;
@@ -378,38 +436,38 @@ jump: /* taken, to `pc` */
 
     LOAD(LB, uint8_t, SET((SX)(int8_t)raw));
     LOAD(LH, uint16_t, SET((SX)(int16_t)raw));
-    LOAD(LW, uint32_t, SET((SX)(int32_t)raw));
+    LOAD_S(LW, uint32_t, SET((SX)(int32_t)raw));
     LOAD(LBU, uint8_t, SET(raw));
     LOAD(LHU, uint16_t, SET(raw));
     STORE(SB, uint8_t, RS2);
     STORE(SH, uint16_t, RS2);
-    STORE(SW, uint32_t, RS2);
+    STORE_S(SW, uint32_t, RS2);
 #if XLEN == 64
     LOAD(LWU, uint32_t, SET(raw));
-    LOAD(LD, uint64_t, SET(raw));
-    STORE(SD, uint64_t, RS2);
+    LOAD_S(LD, uint64_t, SET(raw));
+    STORE_S(SD, uint64_t, RS2);
 #endif
 
 L_FLW:
     if (!(h->mstatus & MSTATUS_FS))
         goto L_ILLEGAL;
     goto L_FLOAD_W;
-    LOAD(FLOAD_W, uint32_t, (h->f[d->rd] = raw | 0xffffffff00000000ull, h->mstatus |= MSTATUS_FS));
+    LOAD_ANY(FLOAD_W, uint32_t, (h->f[d->rd] = raw | 0xffffffff00000000ull, h->mstatus |= MSTATUS_FS));
 L_FLD:
     if (!(h->mstatus & MSTATUS_FS))
         goto L_ILLEGAL;
     goto L_FLOAD_D;
-    LOAD(FLOAD_D, uint64_t, (h->f[d->rd] = raw, h->mstatus |= MSTATUS_FS));
+    LOAD_ANY(FLOAD_D, uint64_t, (h->f[d->rd] = raw, h->mstatus |= MSTATUS_FS));
 L_FSW:
     if (!(h->mstatus & MSTATUS_FS))
         goto L_ILLEGAL;
     goto L_FSTORE_W;
-    STORE(FSTORE_W, uint32_t, h->f[d->rs2]);
+    STORE_ANY(FSTORE_W, uint32_t, h->f[d->rs2]);
 L_FSD:
     if (!(h->mstatus & MSTATUS_FS))
         goto L_ILLEGAL;
     goto L_FSTORE_D;
-    STORE(FSTORE_D, uint64_t, h->f[d->rs2]);
+    STORE_ANY(FSTORE_D, uint64_t, h->f[d->rs2]);
 
 store_slow: {
     int result;
@@ -499,6 +557,23 @@ L_AMO: {
     uint32_t size = (d->word >> 12 & 7) == 2 ? 4 : 8;
     uint64_t raw = 0, operand = RS2, value;
     UX address = RS1;
+    uint64_t offset = (uint64_t)address - RAM_BASE;
+    const fast_t *fast = FAST_PLACE(ACCESS_STORE, address, size);
+    uint8_t *direct = NULL;
+    if (offset < fast_limit && flags[offset >> PAGE_SHIFT] == PAGE_DIRTY)
+        direct = ram + offset;
+    else if (fast && flags[fast->page] == PAGE_DIRTY)
+        direct = fast->bytes + (address & (PAGE_SIZE - 1));
+    if (LIKELY(direct && !(address & (size - 1)))) {
+        memcpy(&raw, direct, size);
+        value = low_bytes(amo_result(OP(), raw, operand, size), size);
+        ROW(address, raw);
+        ROW(address, value);
+        memcpy(direct, &value, size);
+        SET(size == 4 ? (UX)(SX)(int32_t)raw : raw);
+        x[0] = 0;
+        NEXT_BY(2);
+    }
     SYNC();
     if (address & (size - 1))
         TRAP(CAUSE_STORE_MISALIGNED, address);
@@ -551,7 +626,15 @@ L_CSRI:
 
 csr: {
     uint64_t old = 0;
-    if (LIKELY(d->imm && h->priv >= (uint64_t)(d->extra >> 8 & 3))) {
+    if (d->imm == CSR_IS_SSTATUS) {
+        if (LIKELY(h->priv >= PRIV_S && sstatus_interrupts(vm, d->word >> 12 & 3, csr_operand, &old))) {
+            SET(old);
+            x[0] = 0;
+            if (in->recheck)
+                goto retire;
+            NEXT_BY(2);
+        }
+    } else if (LIKELY(d->imm && h->priv >= (uint64_t)(d->extra >> 8 & 3))) {
         uint64_t *place = (uint64_t *)((char *)vm + d->imm);
         old = *place;
         switch (d->word >> 12 & 3) {
@@ -562,7 +645,7 @@ csr: {
         in->reasons++;
         SET(old);
         x[0] = 0;
-        NEXT;
+        NEXT_BY(2);
     }
     SYNC();
     if (csr_instruction(vm, d, csr_operand, &old))
@@ -620,7 +703,7 @@ L_OTHER: /* floating-point arithmetic */
         if (float_execute(vm, d->word))
             goto L_ILLEGAL;
         in->reasons += d->extra == FLOAT_OWN;
-        NEXT;
+        NEXT_BY(2);
     }
     if (!decode_is_float_arithmetic(d))
         goto L_ILLEGAL;
@@ -688,6 +771,16 @@ finish:
 #undef SEEN
 #undef ADVANCE
 #undef NEXT
+#undef NEXT_BY
+#undef ALU_S
+#undef ALU_WS
+#undef BRANCH_S
+#undef LOAD_S
+#undef LOAD_ANY
+#undef STORE_ANY
+#undef STORE_S
+#undef LOAD_BY
+#undef STORE_BY
 #undef TRAP
 #undef RS1
 #undef RS2
