@@ -324,6 +324,24 @@ def test_forks_go_on_from_images(files: Files, tmp_path: Path, run: Inside) -> N
             assert timeline.state.read_memory(0x842A0000, 2) == b"\x11" + data[0xA0001:][:1]
 
 
+def test_recordings_of_other_images_are_of_other_guests(files: Files, tmp_path: Path, run: Inside) -> None:
+    data = bytearray(random.Random(5).randbytes(400 * PAGE_SIZE))
+    traces = [tmp_path / f"{name}.vmrec" for name in "abc"]
+    for trace, byte in zip(traces, (1, 2, 2), strict=True):
+        data[7 * PAGE_SIZE] = byte
+        run("record", "--kernel", files("k", READER), "--initrd", files("i", bytes(data)), "-o", trace)
+    found = run.json("diff", *traces[:2], status=1)
+    assert (found["kind"], found["cause"]["a"]["kind"], found["memory"]) == (
+        "step", "guest", [{"kind": "r", "address": 0x84200000 + 7 * PAGE_SIZE, "size": 1, "a": 1, "b": 2}],
+    )  # fmt: skip
+    assert run.json("diff", *traces[1:])["same"]
+
+
+def test_images_lie_in_ram(files: Files) -> None:
+    with booted(BootOptions(kernel=files("k", SPIN))) as machine, pytest.raises(UsageError, match="not among"):
+        machine.put_initial({machine.config.ram_size // PAGE_SIZE: bytes(32)})
+
+
 def changed(trace: Path, path: Path, **header: Any) -> Path:
     """The trace with another header, and nothing behind it."""
     with TraceReader(trace) as reader:

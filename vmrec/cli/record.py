@@ -99,6 +99,9 @@ def command(
     or with --input -. On a terminal Ctrl-A x ends the run and Ctrl-A h helps. Ctrl-C, SIGTERM and SIGHUP end the
     recording cleanly too; what was written replays even after kill -9.
 
+    GUEST is a program for the bare machine. Instead of it, --kernel and --bios boot images as QEMU's virt board does;
+    the recording holds them, and replays without their files.
+
     With --json the summary goes to stdout, and the console to --console FILE or nowhere.
 
     With --gdb the guest stands at reset until gdb is connected, and runs when it says so. All that `vmrec gdb` can do
@@ -115,6 +118,7 @@ def command(
       vmrec record hello
       vmrec record race --chaos 7 -o race-7.vmrec
       vmrec record echo --input typed.txt --json
+      vmrec record --kernel Image --initrd initramfs.cpio --append console=ttyS0
       vmrec record race --chaos 7 --gdb --port 4000
       vmrec record firmware.elf --max-insns 1000000000 --exit-code guest
       vmrec record kernel --isa rv64gcsu --drive fs.img --device virtio-rng

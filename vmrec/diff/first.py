@@ -24,6 +24,7 @@ from vmrec.events import EVENT_KINDS, OUTPUT_KINDS
 from vmrec.replay.lockstep import Parting, part
 from vmrec.replay.player import Player
 from vmrec.replay.rows import last_events, player_at
+from vmrec.trace.digests import digest_of
 from vmrec.trace.layout import RECORD_KINDS
 from vmrec.trace.objects import DigestMark
 from vmrec.trace.reader import TraceReader
@@ -368,8 +369,9 @@ _Pair = tuple[Fact | None, Fact | None]
 def _header_differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What differs in two headers: "guest" (hashes), "machine" (maps of the fields that differ), and what is said."""
     found: dict[str, tuple[Any, Any]] = {}
-    if a["guest"]["hash"] != b["guest"]["hash"]:
-        found["guest"] = a["guest"]["hash"], b["guest"]["hash"]
+    guests = _guest_hash(a), _guest_hash(b)
+    if guests[0] != guests[1]:
+        found["guest"] = guests
     fields_ = sorted({*a["machine"], *b["machine"]})
     differing = [name for name in fields_ if a["machine"].get(name) != b["machine"].get(name)]
     if differing:
@@ -379,6 +381,16 @@ def _header_differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple
         if a[name] != b[name]:
             found[name] = a[name], b[name]
     return found
+
+
+def _guest_hash(header: dict[str, Any]) -> bytes:
+    """What tells guests apart: the hash of the ELF file, or of all that is known of the images."""
+    if "boot" not in header:
+        found: bytes = header["guest"]["hash"]
+        return found
+    boot = header["boot"]
+    images = [[image[key] for key in ("kind", "address", "size", "hash")] for image in boot["images"]]
+    return digest_of({"entry": boot["entry"], "tree": boot["tree"], "rom": boot["rom"], "images": images})
 
 
 def _wires(trace: TraceReader, kinds: frozenset[str], first: int = 0) -> Iterator[list[Any]]:

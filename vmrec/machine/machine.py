@@ -199,6 +199,9 @@ class Machine:
 
         To be called before the first run; see `mark_missing`. Raises UsageError for a page that is not in RAM.
         """
+        last = self.config.ram_size // PAGE_SIZE - 1
+        if any(index > last for index in pages):
+            raise UsageError(f"images lie in a page that is not among the {last + 1} of RAM")
         for index, hash_ in pages.items():
             self.mark_missing(index)
             self._tree.put(index, hash_)
