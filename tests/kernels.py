@@ -35,11 +35,11 @@ ENDING = [
 BANK = "slice=50 run=bank"
 
 
-def kernel_guest(append: str, *, symbols: tuple[str, ...] = ()) -> Guest:
-    """The kernel with a command line; `symbols`: programs whose names are known too."""
+def kernel_guest(append: str, *, symbols: tuple[str, ...] = (), bios: str | None = None) -> Guest:
+    """The kernel with a command line; `symbols`: programs whose names are known too; `bios`: firmware, not the VMM."""
     named = tuple(str(KERNEL / f"{name}.elf") for name in symbols)
-    files = read_boot_files(BootOptions(kernel=str(ELF), append=append, symbols=named))
-    return place(files, MachineConfig(isa="rv64gcsu", sbi=True))
+    files = read_boot_files(BootOptions(bios=bios, kernel=str(ELF), append=append, symbols=named))
+    return place(files, MachineConfig(isa="rv64gcsu", sbi=bios is None))
 
 
 @contextlib.contextmanager
@@ -50,18 +50,19 @@ def kernel_machine(
     virtio: str = "modern",
     script: tuple[tuple[int, bytes], ...] = (),
     symbols: tuple[str, ...] = (),
+    bios: str | None = None,
 ) -> Iterator[tuple[Machine, World]]:
     """The machine at reset, and what is outside of it."""
     with ImageSet([IMAGE]) as images:
         config = MachineConfig(
-            isa="rv64gcsu", sbi=True, drives=images.sizes, virtio=virtio,  # type: ignore[arg-type]
+            isa="rv64gcsu", sbi=bios is None, drives=images.sizes, virtio=virtio,  # type: ignore[arg-type]
             time_rule="virtual" if chaos is None else "stepped",
         )  # fmt: skip
         world = World(
             SeededEntropy(1), InputPlan(ScriptedInput(script)), None if chaos is None else ChaosClock(chaos),
             drives=images,
         )  # fmt: skip
-        with Machine(config, kernel_guest(append, symbols=symbols)) as machine:
+        with Machine(config, kernel_guest(append, symbols=symbols, bios=bios)) as machine:
             yield machine, world
 
 

@@ -253,7 +253,7 @@ def fine_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Digests every 4096 steps and checkpoints every 8192, so that a short run has many."""
     for module in ("vmrec.record.session", "vmrec.record.recorder", "vmrec.replay.player", "vmrec.replay.rows"):
         monkeypatch.setattr(f"{module}.GRID", 1 << 12)
-    monkeypatch.setattr("vmrec.record.recorder.KERNEL_CHECKPOINT_STEPS", 1 << 13)
+    monkeypatch.setattr("vmrec.record.recorder.CHECKPOINT_STEPS", 1 << 13)
     monkeypatch.setattr("vmrec.record.recorder.KERNEL_CHECKPOINT_STEPS_PER_PAGE", 1)
 
 

@@ -46,6 +46,18 @@ def test_the_console_is_that_of_qemu(virtio: str, recorded: Recorded, tmp_path: 
     assert lines_of(recorded.console) == on_qemu(qemu(tmp_path, append, legacy=virtio == "legacy"))
 
 
+OPENSBI = Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin")
+
+
+@pytest.mark.skipif(not OPENSBI.is_file(), reason=f"{OPENSBI} is not there (Debian: opensbi)")
+def test_over_opensbi_it_is_the_same() -> None:
+    with kernel_machine(f"slice=200 run={COMMANDS}", bios=str(OPENSBI)) as (machine, world):
+        console: list[bytes] = []
+        LiveRun(machine, world, console=console.append).run()
+    shown = b"".join(console)
+    assert lines_of(shown[shown.index(b"kernel: ") :])[-len(ENDING) :] == ENDING
+
+
 def test_a_replay_is_the_same(recorded: Recorded) -> None:
     console: list[bytes] = []
     with TraceReader(recorded.path) as trace, Player(trace, console=console.append) as player:

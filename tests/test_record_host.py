@@ -114,15 +114,15 @@ def test_what_is_captured_does_not_show(name: str, capture: str, options: dict[s
 def test_the_spacing_of_checkpoints_does_not_show(
     long: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder, "KERNEL_CHECKPOINT_STEPS", 2 * GRID)
-    seldom = tmp_path / "seldom.vmrec"
-    assert record(seldom, LONG) == digests_in(long)
-    with TraceReader(seldom) as few, TraceReader(long) as many:
-        assert 0 < len(few.checkpoints) < len(many.checkpoints)
-        for trace in (few, many):
-            for mark in trace.checkpoints[-2:]:
-                with Player(trace, checkpoint=mark) as player:
-                    assert player.run() is None
+    monkeypatch.setattr(recorder, "CHECKPOINT_STEPS", GRID)
+    monkeypatch.setattr(recorder, "KERNEL_CHECKPOINT_STEPS_PER_PAGE", 0)
+    often = tmp_path / "often.vmrec"
+    assert record(often, LONG) == digests_in(long)
+    with TraceReader(often) as many, TraceReader(long) as few:
+        assert len(many.checkpoints) > len(few.checkpoints)
+        for mark in many.checkpoints[-2:]:
+            with Player(many, checkpoint=mark) as player:
+                assert player.run() is None
 
 
 # -------------------------------------------------------------------------------------------------- cuts and jumps

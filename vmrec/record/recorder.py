@@ -34,9 +34,8 @@ BATCH_BYTES = 512 << 10
 CHECKPOINT_STEPS = 1 << 25
 CHECKPOINT_STEPS_PER_PAGE = 1 << 17
 CHECKPOINT_STEPS_MAX = 1 << 30
-#: A kernel runs at a quarter of the speed of a plain loop, so the way from a checkpoint must be shorter; its pages
-#: compress well. At worst these are 125 MB in 10^9 steps before compression.
-KERNEL_CHECKPOINT_STEPS = 1 << 24
+#: A kernel changes many pages and is slower than a plain loop, so the way from a checkpoint must not get as long; its
+#: pages compress well. At worst these are 125 MB in 10^9 steps before compression.
 KERNEL_CHECKPOINT_STEPS_PER_PAGE = 1 << 15
 #: So often at least a checkpoint names every page that ever changed, so that a reader need not go through all before;
 #: and whenever these are at most so many times those that it would name anyway.
@@ -141,10 +140,8 @@ class TraceSink:
         digest = machine.digest()
         self._add(pack(["digest", machine.position, digest.to_dict()]), machine.position, machine.position)
         pages = machine.changed_pages
-        least, per_page = CHECKPOINT_STEPS, CHECKPOINT_STEPS_PER_PAGE
-        if machine.config.supervisor:
-            least, per_page = KERNEL_CHECKPOINT_STEPS, KERNEL_CHECKPOINT_STEPS_PER_PAGE
-        distance = max(least, min(pages * per_page, CHECKPOINT_STEPS_MAX))
+        per_page = KERNEL_CHECKPOINT_STEPS_PER_PAGE if machine.config.supervisor else CHECKPOINT_STEPS_PER_PAGE
+        distance = max(CHECKPOINT_STEPS, min(pages * per_page, CHECKPOINT_STEPS_MAX))
         if machine.position - self._checkpoint >= distance // GRID * GRID:
             self._write_checkpoint(machine)
         if self._size >= BATCH_BYTES:
