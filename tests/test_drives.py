@@ -648,6 +648,26 @@ def test_moving_about_in_console_input(inside: Inside, tmp_path: Path) -> None:
                 assert player.run() is None
 
 
+def test_a_watch_finds_where_input_was_stored(inside: Inside, tmp_path: Path) -> None:
+    """No instruction sets that off: it belongs to the step behind the input."""
+    typed, path = tmp_path / "typed.txt", tmp_path / "terminal.vmrec"
+    typed.write_bytes(b"abcdef\nquit\n")
+    inside("record", GUESTS / "terminal.elf", "--isa", "rv64gcsu", "--ram", "1M", "--device", "virtio-console",
+           "--input", typed, "-o", path)  # fmt: skip
+    with TraceReader(path) as trace, Timeline(trace) as timeline:
+        inputs = [record.position for record in trace.records() if isinstance(record, Input)]
+        watch = Watch(_symbol(shipped("terminal").data, "buffers"), 64)
+        first = inputs[0] - 1
+        assert [hit.step for hit in timeline.hits([watch], first)] == inputs
+        assert [hit.step for hit in timeline.hits([watch], first, newest_first=True)] == inputs[::-1]
+        timeline.seek(first)
+        assert [timeline.run([watch]).position for _ in inputs] == [position + 1 for position in inputs]
+        assert [timeline.reverse_run([watch]).position for _ in inputs] == inputs[::-1]
+        change = Watch(watch.address, 64, "change")
+        timeline.seek(first)
+        assert timeline.run([change]).position == inputs[0] + 1
+
+
 def test_two_runs_whose_devices_stored_differently_part_where_they_do(inside: Inside, tmp_path: Path) -> None:
     """What a device stores into RAM is no store of the guest's: the first load of it is where the two part."""
     for number in (1, 2):

@@ -49,6 +49,8 @@ def command(
       access       position, kind ("r" or "w"), address, size, value
       input        position, data        clock    position, ticks
       idle         position, steps       entropy  position, data
+      disk         position, drive, block, hash
+      written      position, drive, sector, count
       console      position, data        stop     position, reason, code
       end          position, reason, exit_code, icount
 

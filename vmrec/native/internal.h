@@ -480,6 +480,7 @@ void points_stored(vm_t *vm, uint64_t pc, uint64_t physical, uint32_t size, uint
 uint16_t points_page(const vm_t *vm, uint64_t address); /* PAGE_WATCHED, PAGE_READ_WATCHED for a virtual page */
 void points_trap(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t cause);
 void points_privilege(vm_t *vm, uint32_t kind, uint64_t pc, uint64_t position, uint64_t before); /* when it has changed */
+int points_full(const vm_t *vm); /* is there no room for more hits? */
 void points_dma(vm_t *vm, uint64_t physical, const uint8_t *bytes, uint64_t length); /* a device's store, before it */
 void points_destroy(vm_t *vm);
 

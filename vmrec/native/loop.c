@@ -161,6 +161,9 @@ static void execute(vm_t *vm, uint64_t until, int mode)
 static int run(vm_t *vm, uint64_t until, int mode, int settle)
 {
     struct vm_internal *in = vm->in;
+    int hit = points_full(vm); /* by what an event made a device store: it belongs to the step that comes now */
+    if (hit)
+        until = least(until, vm->time.position + 1);
     in->exit = 0;
     for (;;) {
         if (vm->error)
@@ -173,7 +176,7 @@ static int run(vm_t *vm, uint64_t until, int mode, int settle)
         if (in->capture.diverged)
             return VM_EXIT_DIVERGED;
         if (vm->time.position >= until && !settle)
-            return VM_EXIT_POSITION;
+            return hit ? VM_EXIT_POINT : VM_EXIT_POSITION;
         /* A step that was given what it pulled is done first: nobody but it could use that. */
         if (vm->attention && !settle && vm->pulled_position != vm->time.position) {
             vm->attention = 0;

@@ -48,6 +48,12 @@ static int add(vm_t *vm, const point_hit *hit)
     return 1;
 }
 
+int points_full(const vm_t *vm)
+{
+    const point_log *log = vm->in->points.log;
+    return log && !log->keep_last && log->count >= log->room;
+}
+
 /* The first of the instructions at or behind `pc`; their number if there is none. */
 static size_t first_break(const points_t *points, uint64_t pc)
 {
@@ -304,8 +310,8 @@ static void dma_translated(vm_t *vm, const watch_range *range, uint64_t physical
 }
 
 /*
- * A device's store is a hit at the step that set it off, with the first eight bytes of what it stores into a range; the
- * first into each range is one.
+ * A device's store is a hit at the step that set it off, or that comes behind the input that did, with the first eight
+ * bytes of what it stores into a range; the first into each range is one.
  */
 void points_dma(vm_t *vm, uint64_t physical, const uint8_t *bytes, uint64_t length)
 {
