@@ -15,6 +15,7 @@
 
 #define UART_SOURCE 10
 #define RTC_SOURCE 11
+#define POLLS 3
 
 #define VIRTIO_SOURCE 1 /* of slot 0 */
 #define INPUT_MAX 1024u /* bytes of one piece of console input */
@@ -252,13 +253,31 @@ void bus_do_work(vm_t *vm)
     lines_follow(vm, VIRTIO_SOURCE + slot);
 }
 
-/* Does the guest wait for a console byte? It polled LSR in vain, or wants an interrupt for an empty receiver. */
-static int receive_wanted(const vm_t *vm, uint64_t offset, int write)
+/* Does somebody hear the UART's interrupts? With machine mode alone, a guest that wants them is believed. */
+static int heard(const vm_t *vm)
+{
+    return !vm->in->supervisor || ((vm->plic.enable[0] | vm->supervisor.plic_enable[0]) >> UART_SOURCE & 1);
+}
+
+/*
+ * Does the guest wait for a console byte? It polled LSR in vain, or wants an interrupt for an empty receiver. A kernel
+ * also reads LSR before each byte that it sends and to clear it, tries what IER can hold, and empties the receiver
+ * later: so in a machine with supervisor mode it must have read LSR three times in a row, or have enabled the interrupt
+ * in the PLIC too.
+ */
+static int receive_wanted(vm_t *vm, enum device device, uint64_t offset, int write)
 {
     const uart_state *s = &vm->uart;
+    if (device == PLIC)
+        return vm->in->supervisor && write && !s->fifo_length && (s->ier & 1) && heard(vm);
+    if (device != UART)
+        return 0;
+    int polled = !write && offset == 5 && !s->fifo_length;
+    vm->in->polled = polled ? vm->in->polled + (vm->in->polled < POLLS) : 0;
     if (s->fifo_length)
         return 0;
-    return (!write && offset == 5) || ((s->ier & 1) && (offset <= 2));
+    return (polled && (vm->in->polled == POLLS || !vm->in->supervisor))
+           || ((s->ier & 1) && offset <= 2 && heard(vm));
 }
 
 static uint32_t source_of(enum device device, uint64_t offset)
@@ -300,8 +319,8 @@ static int transfer(vm_t *vm, uint64_t address, uint32_t size, int write, uint64
         if (vm->watch_deadline && !vm->in->exit)
             vm->in->exit = VM_EXIT_DEADLINE + 1;
     }
-    if (vm->rx_paced
-        && (port.room_made || (device == UART && receive_wanted(vm, offset, write) && console_slot(vm) == SLOTS))) {
+    int wanted = receive_wanted(vm, device, offset, write) && console_slot(vm) == SLOTS;
+    if (vm->rx_paced && (port.room_made || wanted)) {
         if (!vm->in->exit || vm->in->exit == VM_EXIT_POINT + 1)
             vm->in->exit = VM_EXIT_RX_WANTED + 1;
         vm->in->recheck = 1;

@@ -299,6 +299,7 @@ struct vm_internal {
 
     /* loop */
     uint64_t deadline;     /* position at which a timer line rises, NEVER if none */
+    int polled;            /* so many accesses to the UART in a row polled LSR in vain, counted to 3 */
     int lingering;         /* the stepper left in the middle of its work: go on there, not in the engine */
     int recheck;           /* leave the stepper: lines, waiting or an exit changed */
     int exit;              /* exit reason + 1 wanted by the current step, 0 if none */

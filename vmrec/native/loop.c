@@ -363,6 +363,7 @@ void vm_reset(vm_t *vm, uint64_t entry)
 void vm_state_changed(vm_t *vm)
 {
     vm->in->has_supplied = 0;
+    vm->in->polled = 0;
     vm->in->exit = 0;
     vm->error = NULL;
     vm->entered_position = NEVER;
