@@ -170,7 +170,8 @@ def test_the_kernel_is_compared_with_qemu_in_three_ways(capsys: pytest.CaptureFi
     found = reported(capsys, "--row", "B,D", "--guest", "kernel")["rows"]
     uncounted, recorded, plain, replayed = found  # type: ignore[misc]
     assert [figure["name"] for figure in uncounted["figures"]] == ["kernel"]
-    for row in (recorded, plain, replayed):
+    assert [figure["name"] for figure in plain["figures"]] == ["kernel"], plain["missing"]
+    for row in (recorded, replayed):
         assert [figure["name"] for figure in row["figures"]] == ["kernel-nodisk", "kernel-disk"], row["missing"]
     assert plain["title"] == "record inputs / QEMU, plain"
 
