@@ -36,7 +36,7 @@ KERNEL_ISA = "rv64gcsu"
 
 #: The teaching kernel, booted with a disk: name → what its shell is to run. "kernel-boot" does nothing more.
 KERNELS = {
-    "kernel": "work 800",
+    "kernel": "work 3000",
     "kernel-nodisk": "work 200 nodisk",
     "kernel-disk": "work 5",
     "kernel-boot": "echo",
