@@ -194,6 +194,7 @@ typedef struct {
     uint64_t tag;      /* virtual page << 2 | privilege mode */
     uint64_t physical; /* of the page's first byte */
     uint64_t view;     /* valid in this one */
+    uint32_t may;      /* MAY_*: less, if D was not set then */
 } kept_t;
 
 enum access { ACCESS_LOAD, ACCESS_STORE, ACCESS_FETCH };

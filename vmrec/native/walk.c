@@ -193,7 +193,7 @@ int walk_address(vm_t *vm, uint64_t address, enum access access, uint64_t *physi
     uint32_t may;
     int result = walk(vm, address, access, mode, EFFECT_ACCESS, physical, &may);
     if (result == 0)
-        *kept = (kept_t){tag, *physical & ~(uint64_t)(PAGE_SIZE - 1), in->view};
+        *kept = (kept_t){tag, *physical & ~(uint64_t)(PAGE_SIZE - 1), in->view, may};
     return result;
 }
 
@@ -201,9 +201,21 @@ int walk_look(vm_t *vm, uint64_t address, enum access access, uint64_t *physical
 {
     *physical = address;
     *may = MAY_LOAD | MAY_STORE | MAY_FETCH;
-    if (vm->in->identity)
+    struct vm_internal *in = vm->in;
+    if (in->identity)
         return 0;
-    return walk(vm, in_width(vm, address), access, mode_of(vm, access), EFFECT_KEEP, physical, may);
+    address = in_width(vm, address);
+    uint64_t mode = mode_of(vm, access), tag = address >> PAGE_SHIFT << 2 | mode;
+    kept_t *kept = kept_slot(in, address, access);
+    if (LIKELY(kept->tag == tag && kept->view == in->view)) {
+        *physical = kept->physical | (address & (PAGE_SIZE - 1));
+        *may = kept->may;
+        return 0;
+    }
+    int result = walk(vm, address, access, mode, EFFECT_KEEP, physical, may);
+    if (result == 0) /* the A and D bits that walk_address would set are set */
+        *kept = (kept_t){tag, *physical & ~(uint64_t)(PAGE_SIZE - 1), in->view, *may};
+    return result;
 }
 
 int vm_translate(vm_t *vm, uint64_t address, int access, int mode, uint64_t *physical)
