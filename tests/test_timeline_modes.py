@@ -9,7 +9,7 @@ from typing import Any
 import plain_timeline
 import pytest
 from forging import changed, forge
-from machines import assemble, csr, encode
+from machines import assemble, csr, encode, image
 from recordings import CREATED
 from test_guest_loading import Load, make_elf
 
@@ -76,15 +76,13 @@ def program(*, timer: bool) -> bytes:
         + assemble(SRET, encode("ecall")),
         u_code: (assemble(*[encode("addi", A0, A0, imm=1)] * 50) + assemble(encode("ecall"))) * CALLS,
     }  # fmt: skip
-    image = bytearray(0x6000)
-    for address, part in parts.items():
-        image[address - RAM_BASE : address - RAM_BASE + len(part)] = part
-    return bytes(image)
+    return image({address - RAM_BASE: part for address, part in parts.items()})
 
 
-def recorded(folder: Path, *, timer: bool) -> Path:
-    elf, path = folder / "modes.elf", folder / "modes.vmrec"
-    elf.write_bytes(make_elf(Load(data=program(timer=timer), flags=7), xlen=64))
+def recorded_program(folder: Path, code: bytes) -> Path:
+    """A recording of `code`, the whole of a guest's RAM that is not zero, which powers off by itself."""
+    elf, path = folder / "program.elf", folder / "program.vmrec"
+    elf.write_bytes(make_elf(Load(data=code, flags=7), xlen=64))
     guest = load_guest(elf)
     with Machine(MachineConfig(isa="rv64gcsu"), guest) as machine:
         writer = TraceWriter(path, make_header(machine, capture="inputs", seed=1, chaos=None, created=CREATED))
@@ -93,6 +91,10 @@ def recorded(folder: Path, *, timer: bool) -> Path:
         sink.close(machine, ended)
     assert (ended.reason, ended.exit_code) == ("poweroff", 0)
     return path
+
+
+def recorded(folder: Path, *, timer: bool) -> Path:
+    return recorded_program(folder, program(timer=timer))
 
 
 @pytest.fixture

@@ -9,30 +9,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from machines import assemble, csr, encode
-from recordings import CREATED
-from test_guest_loading import Load, make_elf
-from test_timeline_modes import FINISHER, li, set_csr
+from machines import assemble, csr, encode, image
+from test_timeline_modes import FINISHER, li, recorded_program, set_csr
 
 import vmrec
 from vmrec.debug.commands import execute
 from vmrec.debug.target import Target
 from vmrec.errors import UsageError
-from vmrec.guest.elf import load_guest
 from vmrec.guest.symbols import Symbols
-from vmrec.machine.board import RAM_BASE, MachineConfig
+from vmrec.machine.board import RAM_BASE
 from vmrec.machine.machine import Engine, Machine
 from vmrec.machine.pointlog import PointLog
-from vmrec.record.recorder import TraceSink, make_header
-from vmrec.record.session import LiveRun, World
-from vmrec.record.sources import SeededEntropy
 from vmrec.replay.player import trace_config, trace_guest
 from vmrec.replay.points import Break, Hit, Watch
 from vmrec.replay.rows import steps
 from vmrec.replay.scan import sought
 from vmrec.replay.timeline import Timeline
 from vmrec.trace.reader import TraceReader
-from vmrec.trace.writer import TraceWriter
 
 S0, S1, S2, S3, T0, T1, T2 = 8, 9, 18, 19, 5, 6, 7
 VIRTUAL, MEGA, ROUNDS, AT = 0x4000_0000, 2 << 20, 150, 0x10
@@ -74,25 +67,12 @@ def program() -> bytes:
         root, table = ROOTS + 0x1000 * number, TABLES + 0x1000 * number
         parts[root + 8] = (table >> 2 | 1).to_bytes(8, "little") + (RAM_BASE >> 2 | 0xEF).to_bytes(8, "little")
         parts[table] = (page >> 2 | 0xC7).to_bytes(8, "little")
-    image = bytearray(0x8000)
-    for address, part in parts.items():
-        image[address - RAM_BASE : address - RAM_BASE + len(part)] = part
-    return bytes(image)
+    return image({address - RAM_BASE: part for address, part in parts.items()})
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("spaces")
-    elf, path = folder / "spaces.elf", folder / "spaces.vmrec"
-    elf.write_bytes(make_elf(Load(data=program(), flags=7), xlen=64))
-    guest = load_guest(elf)
-    with Machine(MachineConfig(isa="rv64gcsu"), guest) as machine:
-        writer = TraceWriter(path, make_header(machine, capture="inputs", seed=1, chaos=None, created=CREATED))
-        sink = TraceSink(writer)
-        ended = LiveRun(machine, World(SeededEntropy(1)), sink=sink, max_insns=5000).run()
-        sink.close(machine, ended)
-    assert (ended.reason, ended.exit_code) == ("poweroff", 0)
-    return path
+    return recorded_program(tmp_path_factory.mktemp("spaces"), program())
 
 
 class Seen(NamedTuple):

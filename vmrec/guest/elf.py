@@ -15,9 +15,10 @@ import re
 import stat
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn
 
 from blake3 import blake3
 
@@ -26,7 +27,7 @@ from vmrec.guest.boot import Boot
 
 __all__ = [
     "FILE_SIZE_MAX", "ElfFile", "Guest", "Segment", "Symbol", "check_fits", "is_program", "load_guest",
-    "parse_guest",
+    "opened", "parse_guest",
 ]  # fmt: skip
 
 #: Largest guest file, in bytes. A trace holds the whole file in one frame (vmrec.trace.layout.MAX_GUEST).
@@ -151,23 +152,30 @@ def is_program(head: bytes) -> bool:
     return len(head) < 20 or struct.unpack_from("<HH", head, 16) == (ET_EXEC, EM_RISCV)
 
 
-def load_guest(path: str | os.PathLike[str]) -> Guest:
-    """The guest in the ELF file `path`. Raises GuestError, with the remedy, if it cannot be one."""
+@contextmanager
+def opened(path: str | os.PathLike[str], what: str, wanted: str) -> Iterator[BinaryIO]:
+    """The regular file `path`, to read `what` from. Raises GuestError, with the remedy: to name the `wanted`."""
     shown = os.fspath(path)
     try:
         with open(path, "rb") as file:
-            kind = os.fstat(file.fileno()).st_mode
-            if not stat.S_ISREG(kind):
-                raise GuestError(shown, "is not a regular file; copy the guest into one")
-            data = file.read(FILE_SIZE_MAX + 1)
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise GuestError(shown, f"is not a regular file; copy the {what} into one")
+            yield file
     except FileNotFoundError:
         raise GuestError(shown, "there is no such file") from None
     except IsADirectoryError:
-        raise GuestError(shown, "is a directory; name the ELF file in it") from None
+        raise GuestError(shown, f"is a directory; name the {wanted} in it") from None
     except OSError as error:
         raise GuestError(shown, f"cannot be read: {error.strerror}") from None
     except ValueError as error:  # a zero byte in the path
         raise GuestError(shown, f"cannot be a path: {error}") from None
+
+
+def load_guest(path: str | os.PathLike[str]) -> Guest:
+    """The guest in the ELF file `path`. Raises GuestError, with the remedy, if it cannot be one."""
+    with opened(path, "guest", "ELF file") as file:
+        data = file.read(FILE_SIZE_MAX + 1)
+    shown = os.fspath(path)
     return parse_guest(data, Path(shown).name.removesuffix(".elf"), path=shown)
 
 

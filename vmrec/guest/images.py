@@ -11,7 +11,6 @@ The files are hostile. Source for `Image`: Linux, Documentation/arch/riscv/boot-
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from vmrec.errors import GuestError
-from vmrec.guest.elf import FILE_SIZE_MAX, LOADED_TYPES, PT_LOAD, ElfFile, Segment
+from vmrec.guest.elf import FILE_SIZE_MAX, LOADED_TYPES, PT_LOAD, ElfFile, Segment, opened
 
 __all__ = ["BootFile", "LinuxHeader", "linux_header", "read_boot_file"]
 
@@ -80,22 +79,10 @@ def read_boot_file(kind: str, path: str | os.PathLike[str]) -> BootFile:
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     shown = os.fspath(path)
-    try:
-        with open(path, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise GuestError(shown, "is not a regular file; copy the image into one")
-            if found.st_size > IMAGE_SIZE_MAX:
-                raise GuestError(shown, f"is larger than {IMAGE_SIZE_MAX >> 30} GiB, which no machine can hold")
-            data = file.read()
-    except FileNotFoundError:
-        raise GuestError(shown, "there is no such file") from None
-    except IsADirectoryError:
-        raise GuestError(shown, "is a directory; name the image in it") from None
-    except OSError as error:
-        raise GuestError(shown, f"cannot be read: {error.strerror}") from None
-    except ValueError as error:  # a zero byte in the path
-        raise GuestError(shown, f"cannot be a path: {error}") from None
+    with opened(path, "image", "image") as file:
+        if os.fstat(file.fileno()).st_size > IMAGE_SIZE_MAX:
+            raise GuestError(shown, f"is larger than {IMAGE_SIZE_MAX >> 30} GiB, which no machine can hold")
+        data = file.read()
     if not data:
         raise GuestError(shown, "is empty; name an image with something in it")
     return data

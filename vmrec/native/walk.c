@@ -172,50 +172,38 @@ static uint64_t in_width(const vm_t *vm, uint64_t address)
     return vm->xlen == 32 ? (uint32_t)address : address;
 }
 
-static kept_t *kept_slot(struct vm_internal *in, uint64_t address, enum access access)
-{
-    return &in->kept[access][(address >> PAGE_SHIFT) % KEPT];
-}
-
-int walk_address(vm_t *vm, uint64_t address, enum access access, uint64_t *physical)
+/* A walk, unless its answer is kept. `effect` is that of a walk that is made: not none, since its answer is kept then. */
+static inline int walk_kept(vm_t *vm, uint64_t address, enum access access, enum effect effect, uint64_t *physical,
+                            uint32_t *may)
 {
     struct vm_internal *in = vm->in;
-    *physical = address;
-    if (in->identity)
-        return 0;
-    address = in_width(vm, address);
-    uint64_t mode = mode_of(vm, access), tag = address >> PAGE_SHIFT << 2 | mode;
-    kept_t *kept = kept_slot(in, address, access);
-    if (LIKELY(kept->tag == tag && kept->view == in->view)) {
-        *physical = kept->physical | (address & (PAGE_SIZE - 1));
-        return 0;
-    }
-    uint32_t may;
-    int result = walk(vm, address, access, mode, EFFECT_ACCESS, physical, &may);
-    if (result == 0)
-        *kept = (kept_t){tag, *physical & ~(uint64_t)(PAGE_SIZE - 1), in->view, may};
-    return result;
-}
-
-int walk_look(vm_t *vm, uint64_t address, enum access access, uint64_t *physical, uint32_t *may)
-{
     *physical = address;
     *may = MAY_LOAD | MAY_STORE | MAY_FETCH;
-    struct vm_internal *in = vm->in;
     if (in->identity)
         return 0;
     address = in_width(vm, address);
     uint64_t mode = mode_of(vm, access), tag = address >> PAGE_SHIFT << 2 | mode;
-    kept_t *kept = kept_slot(in, address, access);
+    kept_t *kept = &in->kept[access][(address >> PAGE_SHIFT) % KEPT];
     if (LIKELY(kept->tag == tag && kept->view == in->view)) {
         *physical = kept->physical | (address & (PAGE_SIZE - 1));
         *may = kept->may;
         return 0;
     }
-    int result = walk(vm, address, access, mode, EFFECT_KEEP, physical, may);
-    if (result == 0) /* the A and D bits that walk_address would set are set */
+    int result = walk(vm, address, access, mode, effect, physical, may);
+    if (result == 0) /* and the A and D bits that the access needs are set */
         *kept = (kept_t){tag, *physical & ~(uint64_t)(PAGE_SIZE - 1), in->view, *may};
     return result;
+}
+
+int walk_address(vm_t *vm, uint64_t address, enum access access, uint64_t *physical)
+{
+    uint32_t may;
+    return walk_kept(vm, address, access, EFFECT_ACCESS, physical, &may);
+}
+
+int walk_look(vm_t *vm, uint64_t address, enum access access, uint64_t *physical, uint32_t *may)
+{
+    return walk_kept(vm, address, access, EFFECT_KEEP, physical, may);
 }
 
 int vm_translate(vm_t *vm, uint64_t address, int access, int mode, uint64_t *physical)

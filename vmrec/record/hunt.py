@@ -15,6 +15,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -125,11 +126,10 @@ def _record(job: Job) -> Outcome:
     console: list[bytes] = []
     with Machine(job.config, guest) as machine:
         header = make_header(machine, capture=job.capture, seed=job.seed, chaos=job.chaos, created=job.created)
-        sink = TraceSink(TraceWriter(job.path, header))
         world = World(
             SeededEntropy(job.seed), InputPlan(ScriptedInput.parse(job.script), source), ChaosClock(job.chaos)
         )
-        try:
+        with closing(world.inputs), TraceSink(TraceWriter(job.path, header)) as sink:
             run = LiveRun(
                 machine,
                 world,
@@ -140,11 +140,6 @@ def _record(job: Job) -> Outcome:
             )
             ended = run.run()
             sink.close(machine, ended)
-        except BaseException:
-            sink.abort()
-            raise
-        finally:
-            world.inputs.close()
     text = b"".join(console)
     bad = next((found for found in job.until if found.holds(ended.reason, ended.exit_code, text)), None)
     return Outcome(job.chaos, job.path, ended.reason, ended.exit_code, ended.position, ended.icount, bad)

@@ -145,8 +145,7 @@ def _run(test: IsaTest, guest: Guest) -> Result:
     config = MachineConfig(isa=test.isa or WIDEST[guest.xlen], ram_size=test.ram_size)
     with Machine(config, guest) as machine:
         header = make_header(machine, capture=test.capture, seed=0, chaos=None, created=test.created)
-        sink = TraceSink(TraceWriter(test.path, header))
-        try:
+        with TraceSink(TraceWriter(test.path, header)) as sink:
             run = LiveRun(
                 machine,
                 World(SeededEntropy(0)),
@@ -156,9 +155,6 @@ def _run(test: IsaTest, guest: Guest) -> Result:
             )
             ended = run.run()
             sink.close(machine, ended)
-        except BaseException:
-            sink.abort()
-            raise
         place = Names(guest).place(machine.pc)
     case = None
     reason = _failure(ended, test.max_insns, place)

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from vmrec import __version__
 from vmrec.events import Event
@@ -84,7 +84,10 @@ class _Page:
 
 
 class TraceSink:
-    """A `vmrec.record.session.Sink` that writes a trace. `close` must be called, `abort` after an error."""
+    """A `vmrec.record.session.Sink` that writes a trace. `close` must be called, `abort` after an error.
+
+    As a context manager it does the latter.
+    """
 
     def __init__(self, writer: TraceWriter, *, start: int = 0, known: Mapping[int, bytes] | None = None) -> None:
         """`start`: the position at which the recording begins; `known`: pages (index → hash) changed before.
@@ -192,6 +195,13 @@ class TraceSink:
         """Closes the trace as it is, after an error."""
         self._thread.shutdown(cancel_futures=True)
         self.writer.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self.abort()
 
     # --- collecting ---
 

@@ -125,19 +125,15 @@ def record(
     console: list[bytes] = []
     with _opened(name, script) as (machine, world):
         header = make_header(machine, capture=capture, seed=SEED, chaos=None, created="")
-        sink = TraceSink(TraceWriter(path, header, force=True))
-        live = LiveRun(
-            machine, world, sink=sink, console=console.append, max_insns=max_insns, capture=capture == "full"
-        )
-        try:
+        with TraceSink(TraceWriter(path, header, force=True)) as sink:
+            live = LiveRun(
+                machine, world, sink=sink, console=console.append, max_insns=max_insns, capture=capture == "full"
+            )
             sink.begin(machine)
             begin = clock()
             ended = live.run()
             sink.close(machine, ended)
             seconds = clock() - begin
-        except BaseException:
-            sink.abort()
-            raise
     _require_good(name, ended)
     return Timing(seconds, b"".join(console), ended.icount)
 
