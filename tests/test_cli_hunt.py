@@ -6,8 +6,11 @@ from __future__ import annotations
 import random
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from command_line import finished, started, vmrec, wait_until
 from recordings import CREATED, record
 
+from vmrec.cli.workers import workers
 from vmrec.errors import UsageError
 from vmrec.guest.builtin import builtin_guest
 from vmrec.guest.elf import load_guest
@@ -286,6 +290,16 @@ def test_a_hunt_that_is_ended_leaves_nothing(number: int, status: int, tmp_path:
     assert (done.status, done.err) == (status, "")
     assert names(tmp_path) == []
     wait_until(lambda: not alive(process.pid), "its processes to end")
+
+
+def test_leaving_the_workers_waits_for_the_thread_that_looks_after_them() -> None:
+    """Else the interpreter's end may find that thread half gone, and print a traceback."""
+    before = set(threading.enumerate())
+    with workers(2, "vmrec.record.hunt") as executor:
+        futures = [executor.submit(time.sleep, 3600) for _ in range(2)]
+        wait_until(lambda: all(future.running() for future in futures), "both to be at work")
+    assert set(threading.enumerate()) <= before
+    assert [type(future.exception()) for future in futures] == [BrokenProcessPool] * 2
 
 
 def alive(session: int) -> bool:

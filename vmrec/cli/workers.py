@@ -35,10 +35,11 @@ def workers(count: int, module: str) -> Iterator[Executor]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        executor.shutdown(wait=False, cancel_futures=True)
+        # First the workers, which may be at work for hours, and then one call that waits for the executor's thread:
+        # after a call that does not, nobody may ever wait, and the interpreter's end would race with that thread.
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
-        executor.shutdown(wait=True)
+        executor.shutdown(cancel_futures=True)
 
 
 def _ignore_interrupts() -> None:
