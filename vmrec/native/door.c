@@ -29,9 +29,10 @@
 
 /*
  * Each store into a page that the engine holds code of makes the engine leave. After so many of them the page's code
- * is left to the stepper, until the next vm_take_dirty (a grid position) gives it another chance.
+ * is left to the stepper, until that has run it for so many whiles without a store to it.
  */
 #define CODE_STORES_MAX 16
+#define PATIENCE 1024
 
 int door_create(vm_t *vm)
 {
@@ -56,13 +57,13 @@ int door_create(vm_t *vm)
     in->code_stores = calloc(in->pages, 1);
     in->decoded = calloc(in->pages, sizeof *in->decoded);
     in->stale = calloc(in->pages, sizeof *in->stale);
-    in->stepped = calloc(in->pages, sizeof *in->stepped);
+    in->patience = calloc(in->pages, sizeof *in->patience);
     in->tlb_epoch = 1;
     in->ram_fast_limit = vm->ram_size - 7;
     in->view = in->last_view = 1; /* machine mode's, for ever */
     in->identity = 1;
     return in->rom && in->page_flags && in->dirty && in->code_chunks && in->write_epoch && in->code_stores
-                   && in->decoded && in->stale && in->stepped && in->tables && in->code_slots ? 0 : -1;
+                   && in->decoded && in->stale && in->patience && in->tables && in->code_slots ? 0 : -1;
 }
 
 void door_destroy(vm_t *vm)
@@ -84,7 +85,7 @@ void door_destroy(vm_t *vm)
     free(in->write_epoch);
     free(in->code_stores);
     free(in->stale);
-    free(in->stepped);
+    free(in->patience);
     free(in->decoded);
 }
 
@@ -125,6 +126,7 @@ void door_code_store(vm_t *vm, uint64_t offset, uint32_t length)
     uint64_t page = offset >> PAGE_SHIFT, at = offset & (PAGE_SIZE - 1);
     uint64_t chunks = in->code_chunks[page];
     uint64_t touched = (1ull << (at >> 6)) | (1ull << ((at + length - 1) >> 6));
+    in->patience[page] = PATIENCE;
     if (in->page_flags[page] & PAGE_DECODED)
         forget_insn(in->decoded[page], at >= 2 ? (at - 2) >> 1 : 0, (at + length - 1) >> 1);
     if (chunks & touched)
@@ -163,10 +165,25 @@ decoded_page *door_decoded(vm_t *vm, uint64_t page)
     return decoded;
 }
 
+/* Is the page's code the stepper's? Asked each time before the engine would go on there. */
+int door_is_stepped(vm_t *vm, uint64_t page)
+{
+    struct vm_internal *in = vm->in;
+    if (!(in->page_flags[page] & PAGE_STEPPED))
+        return 0;
+    if (in->patience[page]) {
+        in->patience[page]--;
+        return 1;
+    }
+    in->page_flags[page] &= (uint16_t)~PAGE_STEPPED;
+    return 0;
+}
+
 /* An instruction that begins in the page before goes too: it was decoded from both. */
 void door_forget_decoded(vm_t *vm, uint64_t page)
 {
     struct vm_internal *in = vm->in;
+    in->patience[page] = PATIENCE;
     if (in->page_flags[page] & PAGE_DECODED) {
         forget_insn(in->decoded[page], 0, 2047);
         in->page_flags[page] &= (uint16_t)~PAGE_DECODED;
@@ -238,10 +255,8 @@ static void store_part(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint32_t
     copy_few(in->ram + offset, bytes, length);
     if (flags & PAGE_CODE) {
         in->reasons++;
-        if (++in->code_stores[page] >= CODE_STORES_MAX) {
-            in->stepped[in->stepped_count++] = (uint32_t)page;
+        if (++in->code_stores[page] >= CODE_STORES_MAX)
             engine_give_up_page(vm, page);
-        }
     }
 }
 
@@ -386,11 +401,6 @@ void vm_take_dirty(vm_t *vm, uint32_t *pages)
     for (size_t i = 0; i < in->dirty_count; i++)
         in->page_flags[in->dirty[i]] &= (uint16_t)~PAGE_DIRTY;
     in->dirty_count = 0;
-    for (size_t i = 0; i < in->stepped_count; i++) {
-        in->page_flags[in->stepped[i]] &= (uint16_t)~PAGE_STEPPED;
-        in->code_stores[in->stepped[i]] = 0;
-    }
-    in->stepped_count = 0;
     engine_flush_tlb(vm);
 }
 

@@ -520,7 +520,7 @@ int engine_takes(vm_t *vm, uint64_t pc)
     uint64_t offset;
     if (!vm->in->identity && (vm->hart.mstatus & MSTATUS_MPRV))
         return 0; /* code and data of different modes */
-    return !code_offset(vm, pc, &offset) && !(vm->in->page_flags[offset >> PAGE_SHIFT] & PAGE_STEPPED);
+    return !code_offset(vm, pc, &offset) && !door_is_stepped(vm, offset >> PAGE_SHIFT);
 }
 
 /*

@@ -253,13 +253,12 @@ struct vm_internal {
     size_t dirty_count;
     uint32_t *stale;        /* pages whose translations are to be dropped before the engine runs again */
     size_t stale_count;
-    uint32_t *stepped;      /* pages that the engine gave up since the last vm_take_dirty */
-    size_t stepped_count;
     uint64_t missing;       /* number of missing pages */
     uint64_t *code_chunks;  /* per page: which 64-byte chunks hold translated code */
     uint32_t *write_epoch;  /* per page: TLB epoch in which the engine got write permission */
     uint64_t *code_slots;   /* per page: in which 64ths of the block tables blocks of it may be */
     uint8_t *code_stores;   /* per page: how often a store into code left the engine */
+    uint16_t *patience;     /* per PAGE_STEPPED page: how often the engine is not given it yet */
     uint32_t tlb_epoch;
     int tlb_flush_needed;
 
@@ -335,6 +334,7 @@ void door_store(vm_t *vm, uint64_t address, uint32_t size, uint64_t value);
 void door_store_entry(vm_t *vm, uint64_t address, uint32_t size, uint64_t entry); /* of a page table: its A and D bits */
 const uint8_t *door_fetch(vm_t *vm, uint64_t address); /* two bytes of code, or NULL */
 int door_is_missing(const vm_t *vm, uint64_t page);
+int door_is_stepped(vm_t *vm, uint64_t page);
 /* A device stores bytes into RAM, where they are known to fit and every page is here. */
 void door_store_many(vm_t *vm, uint64_t offset, const uint8_t *bytes, uint64_t length);
 
