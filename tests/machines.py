@@ -34,6 +34,7 @@ ENGINES: tuple[Engine, ...] = ("auto", "engine", "stepper")
 GUESTS = Path(__file__).resolve().parent.parent / "guests" / "bin"
 NONE = 2**64 - 1
 MSTATUS_FS = 3 << 13
+MSTATUS_MPP = 3 << 11
 #: Guests that need supervisor mode, which no ELF file says.
 SUPERVISED = {
     **dict.fromkeys(("paging", "live-tables", "loop-fault", "loop-tick"), "rv64gcsu"),

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Floating point of machine revision 2 follows the manual, on both executors: native/float.c and the engine."""
+"""Floating point of machine revision 2 follows the manual, on both executors: the stepper and the engine.
+
+That of revision 1 is what the engine does, and so does the stepper, whoever it asks: float_host.h, float.c, the engine.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import platform
 import random
 import struct
 from dataclasses import dataclass
@@ -11,7 +16,7 @@ from dataclasses import dataclass
 import float_model as model
 import pytest
 from float_model import DOUBLE, NX, SINGLE, Format
-from machines import ENGINES, MSTATUS_FS, assemble, boot, csr, encode, image
+from machines import ENGINES, MSTATUS_FS, MSTATUS_MPP, assemble, boot, csr, encode, image
 
 from vmrec.machine.board import RAM_BASE
 from vmrec.machine.machine import Engine
@@ -277,3 +282,120 @@ def test_single_and_double_on_32_bits(engine: Engine) -> None:
         hart = machine.state()["hart"]
         assert hart["x"][11:14] == [0xFFFF_FFFF, 1 << 6, 0x4F80_0000]
         assert (hart["f"][2], hart["fflags"]) == (BOX | 0x4F80_0000, NX)
+
+
+# ------------------------------------------------------------------------------------------------------- revision 1
+
+
+MOVES = ["fmv.x.w", "fmv.w.x", "fmv.x.d", "fmv.d.x"]
+#: A jump to the next instruction: the engine does not begin a block that holds a CSR instruction.
+NEXT = encode("jal", imm=4)
+ISAS = ["rv64gc", "rv32gc"]
+BOTH: tuple[Engine, Engine] = ("engine", "stepper")
+
+
+def names_of(isa: str) -> list[str]:
+    """The instructions that the profile has."""
+    wide = {*names("fcvt.l", "fcvt.lu"), *(f"fcvt.{width}.{whole}" for width in FORMATS for whole in ("l", "lu"))}
+    every = [*WITH_MODE, *WITHOUT, *MOVES]
+    return every if isa == "rv64gc" else [name for name in every if name not in {*wide, "fmv.x.d", "fmv.d.x"}]
+
+
+def first_cases(name: str, mode: int, isa: str) -> list[Case]:
+    """Without what the manual says to them; some with one register for both operands."""
+    rng = random.Random(f"{name} {mode} {isa}")
+    to_x = name.startswith("fmv.x") or (name not in MOVES and gives_float(name) is None)
+    from_x = name in ("fmv.w.x", "fmv.d.x") or (name in WITH_MODE and not to_x and name.split(".")[-1] not in FORMATS)
+    of = FORMATS.get(name.split(".")[-1], DOUBLE)
+    two = name.split(".")[0] not in ("fcvt", "fmv", "fsqrt", "fclass")
+    found = []
+    for _ in range(40):
+        registers = [operand(rng, of)[0] for _ in range(3)]
+        x = rng.choice((rng.getrandbits(64), rng.getrandbits(33), (1 << rng.randrange(64)) - 1))
+        second = rng.choice((1, 2, 2, 2)) if two else 0
+        rm = rng.choice((mode, 7)) if name in WITH_MODE else 0
+        word = encode(name, X if to_x else 4, X if from_x else 1, second, rs3=3, rm=rm, isa=isa)
+        text = f"{name} {registers} x {x:#x} rs2 {second} mode {mode}"
+        found.append(Case(word, (*registers, x), rng.choice((0, NX, 31)), to_x, 0, text))
+    return found
+
+
+def first_program(cases: list[Case], isa: str) -> bytes:
+    """As `program`, with flags, in blocks that the engine runs; of 32-bit registers the lower half is kept."""
+    load, store = ("ld", "sd") if isa == "rv64gc" else ("lw", "sw")
+    words = []
+    for each in cases:
+        words += [csr("csrrwi", "fflags", 0, each.before), NEXT]
+        words += [encode("fld", 1 + place, POINTER, imm=8 * place) for place in range(3)]
+        words += [encode("fld", 4, POINTER), encode(load, X, POINTER, imm=24, isa=isa), each.word]
+        words += [encode(store, 0, POINTER, X, isa=isa) if each.result else encode("fsd", 0, POINTER, 4)]
+        words += [NEXT, csr("csrrs", "fflags", 5), encode("sw", 0, POINTER, 5, 8)]
+        words += [encode("addi", POINTER, POINTER, imm=32)]
+    return assemble(*words)
+
+
+def first_results(cases: list[Case], mode: int, engine: Engine, isa: str) -> list[tuple[str, int]]:
+    code = first_program(cases, isa)
+    assert len(code) <= DATA
+    data = b"".join(value.to_bytes(8, "little") for each in cases for value in each.operands)
+    memory = image({0: code, DATA: data})
+    status = MSTATUS_MPP | MSTATUS_FS
+    with boot(memory, isa, x={POINTER: RAM_BASE + DATA}, mstatus=status, frm=mode) as machine:
+        machine.run(len(code) // 4, engine=engine)
+        assert machine.icount == len(code) // 4
+        if engine == "engine":
+            assert machine.statistics["engine_steps"] >= 7 * len(cases), "this compares the stepper with itself"
+        found = struct.iter_unpack("<QI20x", machine.read_memory(RAM_BASE + DATA, len(data)))
+        return [(hex(result), flags) for result, flags in found]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("mode", MODES)
+def test_in_the_first_revision_the_stepper_does_as_the_engine(mode: int, isa: str) -> None:
+    """Unicorn's way with singles that are not boxed, minima of NaNs and the like is the rule there."""
+    for name in names_of(isa):
+        if name in WITH_MODE or mode == 0:
+            cases = first_cases(name, mode, isa)
+            engine, stepper = (first_results(cases, mode, each, isa) for each in BOTH)
+            for each, of_engine, of_stepper in zip(cases, engine, stepper, strict=True):
+                assert of_engine == of_stepper, f"{each.text}, flags {each.before}"
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_in_the_first_revision_the_unit_gets_dirty_by_results_alone(isa: str) -> None:
+    """On both executors: a raised flag leaves it as it was."""
+    for name in names_of(isa):
+        each = first_cases(name, 0, isa)[0]
+        code = assemble(each.word, encode("jal"))
+        status = []
+        for engine in BOTH:
+            with boot(code, isa, f={1: DOUBLE.nan, 2: 1, 3: 2}, mstatus=MSTATUS_MPP | INITIAL) as machine:
+                machine.run(2, engine=engine)
+                assert machine.statistics[f"{engine}_steps"] == 2
+                status.append(machine.state()["hart"]["mstatus"])
+        assert status == [MSTATUS_MPP | (INITIAL if each.result else MSTATUS_FS)] * 2, name
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("isa", ["rv64gc", "rv64gcsu"])
+def test_it_does_not_matter_how_the_host_rounds(isa: str, engine: Engine) -> None:
+    """A library of the same process may have asked for something else; and it gets it back."""
+    host = ctypes.CDLL(None)
+    upwards = {"x86_64": 0x800, "aarch64": 0x400000}.get(platform.machine())
+    if upwards is None:
+        pytest.skip(f"the number of FE_UPWARD on {platform.machine()} is not known here")
+    words = [encode(name, 4, 4, 2, rm=0) for name in ("fmul.d", "fadd.d", "fdiv.d", "fsub.d")] * 8
+    results = []
+    for rounding in (host.fegetround(), upwards):
+        f = {2: 0x3FF5_5555_5555_5555, 4: 0x3FE9_9999_9999_999A}
+        status = MSTATUS_FS | (MSTATUS_MPP if isa == "rv64gc" else 0)
+        with boot(assemble(*words), isa, f=f, mstatus=status, fflags=NX) as machine:
+            before = host.fegetround()
+            try:
+                assert host.fesetround(rounding) == 0
+                machine.run(len(words), engine=engine)
+                assert host.fegetround() == rounding
+            finally:
+                host.fesetround(before)
+            results.append(hex(machine.state()["hart"]["f"][4]))
+    assert results[0] == results[1]

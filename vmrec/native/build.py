@@ -47,6 +47,8 @@ MODULE = "vmrec.native._vmrec"
 
 PREREQUISITES = "sudo apt install git gcc python3-dev python3-venv"
 OPTIMISATION = ["-O3", "-fno-strict-aliasing", "-std=gnu11", "-fPIC", "-fvisibility=hidden"]
+#: A product and a sum are rounded each by itself, as the guest has it; and a root sets no errno.
+FLOATING_POINT = ["-ffp-contract=off", "-fno-math-errno"]
 WARNINGS = ["-Wall", "-Wextra"]
 
 #: Extensions in the order of their bits in `isa_table.h`.
@@ -201,7 +203,7 @@ def build(root: Path, work: Path, output: Path) -> None:
     """Compiles the extension of the checkout `root` to the file `output`; `work` keeps objects between calls."""
     compiler = find_compiler()
     includes = [root / NATIVE, root / DEVICES, work, find_unicorn_headers(), find_python_headers()]
-    flags = [*compiler, *OPTIMISATION, *(f"-I{place}" for place in includes)]
+    flags = [*compiler, *OPTIMISATION, *FLOATING_POINT, *(f"-I{place}" for place in includes)]
     strict = ["-Werror"] if os.environ.get("VMREC_WERROR") == "1" else []
     work.mkdir(parents=True, exist_ok=True)
     generated = generate(root, work)
@@ -223,7 +225,7 @@ def build(root: Path, work: Path, output: Path) -> None:
     if commands or not output.is_file() or output.stat().st_mtime < newest(objects):
         linker = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
         fresh = output.with_name(output.name + ".new")
-        run([*compiler, *linker, *objects, "-o", fresh])
+        run([*compiler, *linker, *objects, "-o", fresh, "-lm"])
         fresh.replace(output)  # processes that use the old one keep it
 
 

@@ -261,8 +261,11 @@ void decode(const vm_t *vm, uint32_t w, insn_t *insn)
         if (insn->op == OP_SLLIW || insn->op == OP_SRLIW || insn->op == OP_SRAIW)
             insn->imm = (int32_t)rs2;
     }
-    if (vm->in->supervisor && decode_is_float_arithmetic(insn))
-        insn->extra = float_is_own(insn) ? FLOAT_OWN : FLOAT_SHARED;
+    if (decode_is_float_arithmetic(insn)) {
+        uint32_t rounding = w >> 12 & 7;
+        insn->extra = vm->in->supervisor && float_is_own(insn) ? FLOAT_OWN : FLOAT_SHARED;
+        insn->imm = rounding == 7 || rounding == 0 ? (int32_t)rounding : 8;
+    }
     if ((insn->rd == 0 && only_writes_rd(insn->op)) || insn->op == OP_FENCE || insn->op == OP_FENCE_I)
         insn->op = OPX_NOP;
 }
@@ -278,12 +281,27 @@ int decode_needs_stepper(const insn_t *insn)
     }
 }
 
-/* Floating-point arithmetic, which is the engine's alone: major opcodes MADD, MSUB, NMSUB, NMADD and OP-FP. */
+/* Floating-point arithmetic: major opcodes MADD, MSUB, NMSUB, NMADD and OP-FP. */
 int decode_is_float_arithmetic(const insn_t *insn)
 {
     switch (insn->word & 0x7f) {
     case 0x43: case 0x47: case 0x4b: case 0x4f: case 0x53: return 1;
     default: return 0;
+    }
+}
+
+/* Floating-point arithmetic that the stepper does in no time, if it is on usual numbers: see stepper_float.h. */
+int decode_is_quick_float(const insn_t *insn)
+{
+    switch (insn->op) {
+    case OP_FCVT_W_D: case OP_FCVT_WU_D: case OP_FCVT_L_D: case OP_FCVT_W_S: case OP_FCVT_WU_S: case OP_FCVT_L_S:
+        return (insn->word >> 12 & 7) == 1;
+    case OP_FCVT_LU_D: case OP_FCVT_LU_S: case OP_FCLASS_D: case OP_FCLASS_S: return 0;
+    case OP_FSGNJ_D: case OP_FSGNJN_D: case OP_FSGNJX_D: case OP_FSGNJ_S: case OP_FSGNJN_S: case OP_FSGNJX_S:
+    case OP_FEQ_D: case OP_FLT_D: case OP_FLE_D: case OP_FEQ_S: case OP_FLT_S: case OP_FLE_S: case OP_FMIN_D:
+    case OP_FMAX_D: case OP_FMIN_S: case OP_FMAX_S: case OP_FMV_X_W: case OP_FMV_W_X: case OP_FMV_X_D: case OP_FMV_D_X:
+        return 1;
+    default: return decode_is_float_arithmetic(insn) && insn->imm != 8;
     }
 }
 

@@ -23,9 +23,9 @@
  *  - Registers travel through a saved context whose layout is probed at start. fflags are outside of it and travel
  *    by themselves; they can be read only while mstatus.FS is on.
  *
- * In revision 1 floating-point arithmetic is the engine's alone. When the stepper meets such an instruction it is copied
- * to a slot of a scratch page that the guest cannot reach, with an ebreak behind it, and run there: same softfloat, one exact
- * step (SCRATCH_BASE in internal.h).
+ * In revision 1 the engine's floating-point arithmetic is the rule, and some of it the stepper cannot do by itself
+ * (float.c). Such an instruction is copied to a slot of a scratch page that the guest cannot reach, with an ebreak behind
+ * it, and run there: same softfloat, one exact step (SCRATCH_BASE in internal.h).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,10 +144,16 @@ static uint32_t word_at(vm_t *vm, uint64_t pc)
     return word;
 }
 
+/*
+ * The engine takes some ten times as long for floating-point arithmetic as for other instructions, and longer than the
+ * stepper. So blocks that are full of it, one instruction in so many, are left to that.
+ */
+#define FLOATS_LEAVE 3u
+
 /* Instructions from `pc` up to `end`; BLOCK_STOP more if one of them is not for the engine. */
 static uint64_t count_instructions(vm_t *vm, uint64_t pc, uint64_t end, int look)
 {
-    uint64_t count = 0;
+    uint64_t count = 0, floats = 0, slow_floats = 0;
     if (look && points_inside(vm, pc, end))
         return BLOCK_STOP;
     while (pc < end) {
@@ -158,10 +164,14 @@ static uint64_t count_instructions(vm_t *vm, uint64_t pc, uint64_t end, int look
             if (decode_needs_stepper(&insn) || (!float_on(vm) && decode_uses_float(&insn))
                 || (vm->in->supervisor && insn.extra == FLOAT_OWN && decode_is_float_arithmetic(&insn)))
                 return BLOCK_STOP;
+            floats += (uint64_t)decode_is_quick_float(&insn);
+            slow_floats += (uint64_t)(decode_is_float_arithmetic(&insn) && !decode_is_quick_float(&insn));
         }
         pc += (word & 3) == 3 ? 4 : 2;
         count++;
     }
+    if (floats * FLOATS_LEAVE >= count && floats && !slow_floats && !vm->in->engine_only)
+        return BLOCK_STOP;
     return count;
 }
 

@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Floating-point arithmetic of machine revision 2, by the manual (unprivileged manual, chapters 11 and 12; IEEE 754).
+ * Floating-point arithmetic by the manual (unprivileged manual, chapters 11 and 12; IEEE 754), in integers, which are the
+ * same on every host.
  *
  *     operand ──▶ unpack ──▶ number_t: sign, class, exponent, 64-bit significand ──▶ exact result with a sticky bit
  *                                                                                          │
  *     register (a single is boxed: ones above it) ◀── pack: round once, flags ◀────────────┘
  *
- * The stepper does every such instruction here. The engine does most of those on doubles, with equal results; those
- * that Unicorn 2.1.4 does otherwise than the manual are never its: float_is_own says which. All of it is integer
- * arithmetic, which is the same on every host, but for one shortcut, `by_host`: where the result of the host's addition,
- * multiplication or division can be no other, and no flag can change.
+ * The stepper does every such instruction here that has no quick way (stepper_float.h). The engine does most of those on
+ * doubles, with equal results. Where Unicorn 2.1.4 departs from the manual the revisions of the machine differ. In
+ * revision 2 such instructions are never the engine's: float_is_own says which. In revision 1 the engine's way is the
+ * rule. Most of it is done here too:
  *
- * Revision 1 does not come here: its stepper hands such instructions to the engine (engine_float).
+ *     a single in a register          has zeros above it; what is above an operand is not looked at
+ *     fmv.w.x, fsgnj.s and its kin    are done on 64 bits
+ *     a comparison, a conversion to   raises flags and leaves mstatus.FS as it was
+ *     an integer
+ *
+ * and of a rest, minima of NaNs and infinity times zero in a fused operation, float_execute says that it is the engine's.
  */
-#include <float.h>
-
+#include "float_host.h"
 #include "internal.h"
 #include "isa_table.h"
 
@@ -22,9 +27,8 @@
 #define DZ 8u
 #define OF 4u
 #define UF 2u
-#define NX 1u
+#define NX FLAG_NX
 
-#define BOX 0xffffffff00000000ull
 #define TOP (1ull << 63)
 
 typedef unsigned __int128 wide_t;
@@ -71,13 +75,13 @@ static uint64_t infinity(int single)
     return single ? 0x7f800000 : 0x7ff0000000000000;
 }
 
-/* The bits of an operand: of a single that is not boxed, those of a NaN (12.2). */
+/* The bits of an operand: of a single that is not boxed, those of a NaN (12.2); in revision 1, what is there. */
 static uint64_t operand(const vm_t *vm, uint32_t number, int single)
 {
     uint64_t bits = vm->hart.f[number];
     if (!single)
         return bits;
-    return bits >= BOX ? (uint32_t)bits : canonical_nan(1);
+    return bits >= BOX || !vm->in->supervisor ? (uint32_t)bits : canonical_nan(1);
 }
 
 static number_t unpack(uint64_t bits, int single)
@@ -491,49 +495,9 @@ static int has_rounding(uint32_t word)
     }
 }
 
-/* Has such an operand an exponent that is neither the least nor the largest? */
-static int is_normal(uint64_t bits, int single)
-{
-    return single ? (((bits >> 23) + 1) & 0xfe) != 0 : (((bits >> 52) + 1) & 0x7fe) != 0;
-}
-
-/*
- * An addition, subtraction, multiplication or division of normal numbers, rounded to nearest even, that comes to a
- * normal number: IEEE 754 leaves no choice in it, and the one flag that can be raised is inexact. If that is raised
- * already, nothing is left to find out. 1 if it was such a case. (Unicorn's own arithmetic takes the same shortcut.)
- */
-static int by_host(enum function function, int single, uint64_t a, uint64_t b, uint64_t *result)
-{
-#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD == 0
-    if (!is_normal(a, single) || !is_normal(b, single))
-        return 0;
-    if (single) {
-        float x, y, z;
-        uint32_t bits = (uint32_t)a;
-        memcpy(&x, &bits, 4);
-        bits = (uint32_t)b;
-        memcpy(&y, &bits, 4);
-        z = function == ADD ? x + y : function == SUBTRACT ? x - y : function == MULTIPLY ? x * y : x / y;
-        memcpy(&bits, &z, 4);
-        *result = bits;
-    } else {
-        double x, y, z;
-        memcpy(&x, &a, 8);
-        memcpy(&y, &b, 8);
-        z = function == ADD ? x + y : function == SUBTRACT ? x - y : function == MULTIPLY ? x * y : x / y;
-        memcpy(result, &z, 8);
-    }
-    /* The smallest normal number may have been rounded to from below. */
-    return is_normal(*result, single) && (*result & (sign_bit(single) - 1)) != 1ull << fraction_bits(single);
-#else
-    (void)function, (void)single, (void)a, (void)b, (void)result;
-    return 0;
-#endif
-}
-
 static void set_float(vm_t *vm, uint32_t rd, uint64_t bits, int single)
 {
-    vm->hart.f[rd] = single ? bits | BOX : bits;
+    vm->hart.f[rd] = single && vm->in->supervisor ? bits | BOX : bits;
     vm->hart.mstatus |= MSTATUS_FS;
 }
 
@@ -543,7 +507,8 @@ static void set_integer(vm_t *vm, uint32_t rd, uint64_t value)
         vm->hart.x[rd] = vm->xlen == 32 ? (uint32_t)value : value;
 }
 
-static void fused_instruction(vm_t *vm, context_t *c, uint32_t word)
+/* 1 if it is the engine's. */
+static int fused_instruction(vm_t *vm, context_t *c, uint32_t word)
 {
     number_t a = unpack(operand(vm, word >> 15 & 31, c->single), c->single);
     number_t b = unpack(operand(vm, word >> 20 & 31, c->single), c->single);
@@ -551,7 +516,21 @@ static void fused_instruction(vm_t *vm, context_t *c, uint32_t word)
     uint32_t kind = word >> 2 & 3; /* madd, msub, nmsub, nmadd */
     a.sign ^= kind >= 2;
     d.sign ^= kind == 1 || kind == 3;
+    if (!vm->in->supervisor && ((a.kind == INFINITE && b.kind == ZERO) || (a.kind == ZERO && b.kind == INFINITE)))
+        return 1;
     set_float(vm, word >> 7 & 31, fused(c, a, b, d), c->single);
+    return 0;
+}
+
+/* Sign injection into a single as the engine does it: fmv.s, fneg.s and fabs.s are cases of their own. */
+static uint64_t injected_wide(const vm_t *vm, uint32_t rs1, uint32_t rs2, uint32_t which)
+{
+    const uint64_t above = ~(uint64_t)0x7fffffff, a = vm->hart.f[rs1], b = vm->hart.f[rs2];
+    switch (which) {
+    case 0: return rs1 == rs2 ? a : (b & above) | (a & ~above);
+    case 1: return rs1 == rs2 ? a ^ above : (~b & above) | (a & ~above);
+    default: return rs1 == rs2 ? a & ~above : a ^ (b & above);
+    }
 }
 
 int float_execute(vm_t *vm, uint32_t word)
@@ -560,19 +539,13 @@ int float_execute(vm_t *vm, uint32_t word)
     context_t c = {.single = !(word >> 25 & 3), .rounding = minor == DYNAMIC ? vm->hart.frm : minor};
     if (has_rounding(word) && c.rounding > RMM)
         return -1;
-    const int single = c.single;
+    const int single = c.single, first_revision = !vm->in->supervisor;
     if ((word & 0x7f) != 0x53) {
-        fused_instruction(vm, &c, word);
+        if (fused_instruction(vm, &c, word))
+            return 1;
     } else {
         uint64_t a = operand(vm, rs1, single), b = operand(vm, rs2, single);
         enum function function = word >> 27;
-        if (function <= DIVIDE && c.rounding == RNE && (vm->hart.fflags & NX)) {
-            uint64_t result;
-            if (LIKELY(by_host(function, single, a, b, &result))) {
-                set_float(vm, rd, result, single);
-                return 0;
-            }
-        }
         switch (function) {
         case ADD: set_float(vm, rd, add(&c, unpack(a, single), unpack(b, single)), single); break;
         case SUBTRACT: {
@@ -584,8 +557,17 @@ int float_execute(vm_t *vm, uint32_t word)
         case MULTIPLY: set_float(vm, rd, multiply(&c, unpack(a, single), unpack(b, single)), single); break;
         case DIVIDE: set_float(vm, rd, divide(&c, unpack(a, single), unpack(b, single)), single); break;
         case SQUARE_ROOT: set_float(vm, rd, square_root(&c, unpack(a, single)), single); break;
-        case SIGN: set_float(vm, rd, sign_injected(a, b, single, minor), single); break;
-        case EXTREME: set_float(vm, rd, extreme(&c, a, b, (int)minor), single); break;
+        case SIGN:
+            if (single && first_revision)
+                set_float(vm, rd, injected_wide(vm, rs1, rs2, minor), 0);
+            else
+                set_float(vm, rd, sign_injected(a, b, single, minor), single);
+            break;
+        case EXTREME:
+            if (first_revision && (is_nan(unpack(a, single)) || is_nan(unpack(b, single))))
+                return 1;
+            set_float(vm, rd, extreme(&c, a, b, (int)minor), single);
+            break;
         case CONVERT:
             set_float(vm, rd, converted(&c, unpack(operand(vm, rs1, !single), !single)), single);
             break;
@@ -598,13 +580,19 @@ int float_execute(vm_t *vm, uint32_t word)
             else
                 set_integer(vm, rd, single ? (uint64_t)(int64_t)(int32_t)vm->hart.f[rs1] : vm->hart.f[rs1]);
             break;
-        case MOVE_IN: set_float(vm, rd, single ? (uint32_t)vm->hart.x[rs1] : vm->hart.x[rs1], single); break;
+        case MOVE_IN:
+            if (single && !first_revision)
+                set_float(vm, rd, (uint32_t)vm->hart.x[rs1], 1);
+            else
+                set_float(vm, rd, vm->hart.x[rs1], 0);
+            break;
         default: return -1;
         }
     }
     if (c.flags & ~vm->hart.fflags) {
         vm->hart.fflags |= c.flags;
-        vm->hart.mstatus |= MSTATUS_FS;
+        if (!first_revision)
+            vm->hart.mstatus |= MSTATUS_FS;
     }
     return 0;
 }

@@ -90,8 +90,9 @@ enum cause {
 typedef struct {
     uint16_t op;
     uint8_t rd, rs1, rs2, length;
-    uint16_t extra; /* CSR number; or of floating-point arithmetic in revision 2, FLOAT_* */
-    int32_t imm; /* of a CSR instruction: where in vm_t its register is, if it is one without effects; then rs2 are
+    uint16_t extra; /* CSR number; or of floating-point arithmetic, FLOAT_* */
+    int32_t imm; /* of floating-point arithmetic: bits of frm that must be 0 for rounding to nearest even, 8 if it is
+                    not that; of a CSR instruction: where in vm_t its register is, if it is one without effects; then rs2 are
                     the bits of it that stay 0; or CSR_IS_SSTATUS */
     uint32_t word;
 } insn_t;
@@ -245,6 +246,7 @@ struct vm_internal {
 
     void *uc;
     int uncounted;
+    int engine_only;    /* VM_MODE_ENGINE: it runs what it can */
     uint8_t *ram, *rom, *scratch;
     uint16_t *page_flags;
     uint64_t pages, ram_fast_limit; /* pages of RAM; fast loads need offset < limit */
@@ -421,12 +423,14 @@ void decode(const vm_t *vm, uint32_t word, insn_t *insn);
 int decode_needs_stepper(const insn_t *insn);
 int decode_is_float_arithmetic(const insn_t *insn);
 int decode_uses_float(const insn_t *insn);
+int decode_is_quick_float(const insn_t *insn);
 
-/* float.c: of machine revision 2 */
-#define FLOAT_SHARED 1 /* the engine does it too */
-#define FLOAT_OWN 2    /* the stepper alone */
-int float_is_own(const insn_t *insn); /* an instruction that the engine may not run there */
-int float_execute(vm_t *vm, uint32_t word); /* floating-point arithmetic; 0 done, -1 the instruction is illegal */
+/* float.c */
+#define FLOAT_SHARED 1 /* insn_t.extra of floating-point arithmetic: the engine does it too */
+#define FLOAT_OWN 2    /* in revision 2: the stepper alone */
+int float_is_own(const insn_t *insn); /* an instruction that the engine may not run in revision 2 */
+/* Floating-point arithmetic. 0 done, -1 the instruction is illegal, 1 it is the engine's (in revision 1). */
+int float_execute(vm_t *vm, uint32_t word);
 
 /* stepper.c */
 /* Pseudo operations, behind those of isa_table.h: a word outside the profile, the end of a decoded page, a HINT. */

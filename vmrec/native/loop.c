@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "device.h"
+#include "float_host.h"
 #include "internal.h"
 #include "isa_table.h"
 
@@ -161,6 +162,7 @@ static void execute(vm_t *vm, uint64_t until, int mode)
 static int run(vm_t *vm, uint64_t until, int mode, int settle)
 {
     struct vm_internal *in = vm->in;
+    in->engine_only = mode == VM_MODE_ENGINE;
     int hit = points_full(vm); /* by what an event made a device store: it belongs to the step that comes now */
     if (hit)
         until = least(until, vm->time.position + 1);
@@ -200,7 +202,10 @@ static int run(vm_t *vm, uint64_t until, int mode, int settle)
 
 int vm_run(vm_t *vm, uint64_t until, int mode)
 {
-    return run(vm, until, mode, 0);
+    float_host before = float_host_begin();
+    int exit = run(vm, until, mode, 0);
+    float_host_end(&before);
+    return exit;
 }
 
 int vm_settle(vm_t *vm)

@@ -4,8 +4,8 @@
  *
  * It does what must be looked at closely: instructions that the engine must not run (CSRs, traps, wfi), accesses that
  * the door refused the engine (devices, stores to code, tohost), the way to an exact position inside a block, and all
- * of a run whose rows are captured. It knows RV32 and RV64 with M, A, C, Zicsr and machine mode; floating-point
- * loads and stores too; other floating-point instructions it hands to the engine one by one, and in revision 2 to float.c.
+ * of a run whose rows are captured. It knows RV32 and RV64 with M, A, C, Zicsr and all modes; it does floating-point
+ * arithmetic by stepper_float.h and float.c, and a rest of it, in revision 1, by handing it to the engine one by one.
  *
  * Code is decoded once per page into `decoded_page`, an entry per halfword; a store into such a page forgets the
  * entries that it overlaps. There are four copies of the interpreter, made from stepper_template.h: RV32 and RV64,
@@ -22,11 +22,13 @@
  */
 #include <stdlib.h>
 
+#include "float_host.h"
 #include "internal.h"
 #include "isa_table.h"
 
 #define LINGER 64u
 #define LINGER_TAIL 192u
+#define FLOATS_STAY 4u /* floating-point arithmetic, one instruction in so many, is a reason to stay too */
 
 static uint64_t low_bytes(uint64_t value, uint32_t size)
 {

@@ -197,6 +197,20 @@ static void STEP(vm_t *vm, uint64_t limit, int linger)
         [OP_AMOXOR_W] = &&L_AMO, [OP_AMOAND_W] = &&L_AMO, [OP_AMOOR_W] = &&L_AMO, [OP_AMOMIN_W] = &&L_AMO,
         [OP_AMOMAX_W] = &&L_AMO, [OP_AMOMINU_W] = &&L_AMO, [OP_AMOMAXU_W] = &&L_AMO,
         [OP_FLW] = &&L_FLW, [OP_FLD] = &&L_FLD, [OP_FSW] = &&L_FSW, [OP_FSD] = &&L_FSD,
+#define FLOAT(name) [OP_##name] = &&L_##name
+        FLOAT(FADD_D), FLOAT(FSUB_D), FLOAT(FMUL_D), FLOAT(FDIV_D), FLOAT(FSQRT_D), FLOAT(FMADD_D),
+        FLOAT(FMSUB_D), FLOAT(FNMSUB_D), FLOAT(FNMADD_D), FLOAT(FSGNJ_D), FLOAT(FSGNJN_D), FLOAT(FSGNJX_D),
+        FLOAT(FEQ_D), FLOAT(FLT_D), FLOAT(FLE_D), FLOAT(FMIN_D), FLOAT(FMAX_D), FLOAT(FCVT_W_D),
+        FLOAT(FCVT_WU_D), FLOAT(FCVT_D_W), FLOAT(FCVT_D_WU), FLOAT(FADD_S), FLOAT(FSUB_S), FLOAT(FMUL_S),
+        FLOAT(FDIV_S), FLOAT(FSQRT_S), FLOAT(FMADD_S), FLOAT(FMSUB_S), FLOAT(FNMSUB_S), FLOAT(FNMADD_S),
+        FLOAT(FSGNJ_S), FLOAT(FSGNJN_S), FLOAT(FSGNJX_S), FLOAT(FEQ_S), FLOAT(FLT_S), FLOAT(FLE_S),
+        FLOAT(FMIN_S), FLOAT(FMAX_S), FLOAT(FCVT_W_S), FLOAT(FCVT_WU_S), FLOAT(FCVT_S_W), FLOAT(FCVT_S_WU),
+        FLOAT(FCVT_S_D), FLOAT(FCVT_D_S), FLOAT(FMV_X_W), FLOAT(FMV_W_X),
+#if XLEN == 64
+        FLOAT(FCVT_D_L), FLOAT(FCVT_D_LU), FLOAT(FCVT_S_L), FLOAT(FCVT_S_LU), FLOAT(FCVT_L_D),
+        FLOAT(FCVT_L_S), FLOAT(FMV_X_D), FLOAT(FMV_D_X),
+#endif
+#undef FLOAT
 #if XLEN == 64
         [OP_LD] = &&L_LD, [OP_LWU] = &&L_LWU, [OP_SD] = &&L_SD, [OP_ADDIW] = &&L_ADDIW, [OP_SLLIW] = &&L_SLLIW,
         [OP_SRLIW] = &&L_SRLIW, [OP_SRAIW] = &&L_SRAIW, [OP_ADDW] = &&L_ADDW, [OP_SUBW] = &&L_SUBW,
@@ -216,9 +230,10 @@ static void STEP(vm_t *vm, uint64_t limit, int linger)
     uint64_t fast_limit = 0, ram_page, place[2];
     const int compressed = (vm->extensions & EXT_C) != 0;
     const uint64_t begin = vm->time.position;
-    uint64_t end = limit, left, tail, page_pc, reasons, cause = 0, tval = 0, store_value = 0;
+    const uint64_t box = in->supervisor ? BOX : 0;
+    uint64_t end = limit, left, tail, page_pc, chunk, reasons, cause = 0, tval = 0, store_value = 0;
     UX pc = (UX)h->pc, store_address = 0, csr_operand = 0;
-    uint32_t store_size = 0;
+    uint32_t store_size = 0, floats, kinds;
     decoded_page *page = NULL;
     const insn_t *d = NULL, *to;
     int fault;
@@ -226,12 +241,14 @@ static void STEP(vm_t *vm, uint64_t limit, int linger)
 chunk:
     tail = 0;
     end = limit;
+    chunk = vm->time.position;
+    floats = kinds = 0;
     reasons = in->reasons;
-    if (linger && limit - vm->time.position > LINGER + LINGER_TAIL) {
-        end = vm->time.position + LINGER + LINGER_TAIL;
+    if (linger && limit - chunk > LINGER + LINGER_TAIL) {
+        end = chunk + LINGER + LINGER_TAIL;
         tail = LINGER_TAIL;
     }
-    left = end - vm->time.position;
+    left = end - chunk;
     if (!left)
         return;
 
@@ -696,16 +713,18 @@ L_EBREAK:
 L_ILLEGAL:
     TRAP(CAUSE_ILLEGAL, d->word);
 
+#include "stepper_float.h"
+
 L_OTHER: /* floating-point arithmetic */
-    if (!(h->mstatus & MSTATUS_FS))
+    if (!d->extra || !(h->mstatus & MSTATUS_FS))
         goto L_ILLEGAL;
-    if (d->extra) {
-        if (float_execute(vm, d->word))
-            goto L_ILLEGAL;
-        in->reasons += d->extra == FLOAT_OWN;
+    fault = float_execute(vm, d->word);
+    if (LIKELY(!fault)) {
+        floats++;
+        kinds |= d->extra;
         NEXT_BY(2);
     }
-    if (!decode_is_float_arithmetic(d))
+    if (fault < 0)
         goto L_ILLEGAL;
     SYNC();
     if (engine_float(vm, d->word))
@@ -749,7 +768,8 @@ finish:
     vm->time.position = POSITION();
     pc = (UX)h->pc;
     if (!in->recheck && linger && vm->time.position < limit) {
-        if (in->reasons != reasons || !engine_takes(vm, pc) || !engine_worth(vm, pc))
+        if (in->reasons != reasons || (kinds & FLOAT_OWN) || floats * FLOATS_STAY >= vm->time.position - chunk
+            || !engine_takes(vm, pc) || !engine_worth(vm, pc))
             goto chunk;
     }
     in->lingering = in->recheck;
