@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import msgpack
 import pytest
-from machines import ENGINES, NONE, Run, assemble, boot, csr, encode, image
+from machines import ENGINES, MSTATUS_FS, MSTATUS_MPP, NONE, Run, assemble, boot, csr, encode, image
 
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, RAM_SIZE_MIN
 from vmrec.machine.machine import Engine, Exit, Machine
@@ -30,6 +30,21 @@ def no_longer_than(seconds: float, machine: Machine) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+# --------------------------------------------------------------------------------------------------------- attention
+
+
+@pytest.mark.parametrize("isa", ["rv64gc", "rv64gcsu"])
+@pytest.mark.parametrize("word", [csr("csrrs", "mscratch", 5), encode("fadd.d", 1, 1, 1)], ids=["a CSR", "a float"])
+def test_attention_is_seen_in_code_that_stays_on_the_stepper(word: int, isa: str) -> None:
+    """It is such a loop for ever, and no slice of the engine ends in it."""
+    code = assemble(word, word, encode("jal", imm=-8))
+    with boot(code, isa, mstatus=MSTATUS_FS | (MSTATUS_MPP if isa == "rv64gc" else 0)) as machine:
+        with no_longer_than(0.01, machine):
+            assert machine.run(1 << 40) is Exit.ATTENTION
+        assert machine.position < 1 << 29
+        assert machine.statistics["stepper_steps"] == machine.position
 
 
 # ----------------------------------------------------------------------------------------------------------- waiting

@@ -767,7 +767,7 @@ out:
 finish:
     vm->time.position = POSITION();
     pc = (UX)h->pc;
-    if (!in->recheck && linger && vm->time.position < limit) {
+    if (!in->recheck && linger && vm->time.position < limit && !vm->attention) {
         if (in->reasons != reasons || (kinds & FLOAT_OWN) || floats * FLOATS_STAY >= vm->time.position - chunk
             || !engine_takes(vm, pc) || !engine_worth(vm, pc))
             goto chunk;
