@@ -17,6 +17,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recordings import record
 from trace_files import PAGES, append, content, digest, header, noise, read_all, sample_objects, segments, write_sample
 
 from vmrec.errors import TraceError, UsageError
@@ -26,7 +27,7 @@ from vmrec.trace.digests import blake3_of
 from vmrec.trace.layout import MAX_GUEST
 from vmrec.trace.reader import TraceReader
 from vmrec.trace.recovery import verify_chain
-from vmrec.trace.writer import TraceWriter
+from vmrec.trace.writer import FRAME_PAGES, TraceWriter
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -179,6 +180,29 @@ def test_frames_close_by_themselves(path: Path) -> None:
     with TraceReader(path) as trace:
         assert [info.last for info in trace.frames] == [0, 11, 22, 33, 40, 40]
         assert [rows[1] for rows in trace.rows()] == list(range(40))
+
+
+def test_many_pages_get_frames_of_their_own(tmp_path: Path) -> None:
+    """So that one page costs no more than its neighbours, and events and checkpoints no page at all."""
+    record(tmp_path / "t", "loop-mem-long", max_insns=70_000_000)
+    with TraceReader(tmp_path / "t") as trace:
+        frames: dict[int, list[str]] = {}
+        for info, obj in trace.objects():
+            frames.setdefault(info.index, []).append(obj[0])
+    pages = [kinds for kinds in frames.values() if "page" in kinds]
+    assert len(pages) > 4
+    assert max(map(len, pages)) == FRAME_PAGES
+    assert {kind for kinds in pages if len(kinds) >= FRAME_PAGES for kind in kinds} == {"page"}
+    assert all(kinds == ["checkpoint"] for kinds in frames.values() if "checkpoint" in kinds)
+
+
+def test_few_pages_go_with_the_rest(path: Path) -> None:
+    pages = [content(str(number)) for number in range(FRAME_PAGES - 1)]
+    with TraceWriter(path, header()) as writer:
+        writer.append(pack(["input", 5, b"x"]), 0, 5)
+        for page in pages:
+            writer.append_page(blake3_of(page), page)
+        assert writer.buffered > len(pages) * 4096
 
 
 def test_silence_is_recorded(path: Path) -> None:

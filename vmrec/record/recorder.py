@@ -21,7 +21,7 @@ from vmrec.machine.board import GRID, PAGE_SIZE
 from vmrec.machine.machine import Captured, Machine
 from vmrec.record.session import Ended
 from vmrec.trace.codec import pack
-from vmrec.trace.writer import TraceWriter
+from vmrec.trace.writer import FRAME_PAGES, TraceWriter
 
 __all__ = ["TraceSink", "make_header"]
 
@@ -83,6 +83,10 @@ class _Page:
     content: bytes
 
 
+class _Cut:
+    """What comes behind gets frames of its own."""
+
+
 class TraceSink:
     """A `vmrec.record.session.Sink` that writes a trace. `close` must be called, `abort` after an error.
 
@@ -100,7 +104,7 @@ class TraceSink:
         self._contents = frozenset(known.values())
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vmrec-writer")
         self._running: deque[Future[None]] = deque()
-        self._batch: list[_Piece | _Page] = []
+        self._batch: list[_Piece | _Page | _Cut] = []
         self._small: list[bytes] = []
         self._small_first = 0
         self._size = 0
@@ -230,10 +234,12 @@ class TraceSink:
         self._since_whole += 1
         self._ever_changed |= pages.keys()
         self._end_small()
-        for index, hash_ in pages.items():
-            if hash_ not in self._contents:
-                self._batch.append(_Page(hash_, machine.page(index)))
-                self._size += PAGE_SIZE
+        fresh = {index: hash_ for index, hash_ in pages.items() if hash_ not in self._contents}
+        if len(fresh) >= FRAME_PAGES:  # who goes on from the checkpoint before reads events and no contents
+            self._batch.append(_Cut())
+        for index, hash_ in fresh.items():
+            self._batch.append(_Page(hash_, machine.page(index)))
+            self._size += PAGE_SIZE
         if self._since_whole >= WHOLE_EVERY or len(self._ever_changed) <= WHOLE_WITHIN * len(pages):
             pages = {index: machine.page_hash(index) for index in sorted(self._ever_changed)}
         if len(pages) == len(self._ever_changed):
@@ -254,10 +260,12 @@ class TraceSink:
         while self._running and (len(self._running) > most or self._running[0].done()):
             self._running.popleft().result()
 
-    def _write(self, batch: list[_Piece | _Page], flush: bool) -> None:
+    def _write(self, batch: list[_Piece | _Page | _Cut], flush: bool) -> None:
         for piece in batch:
             if isinstance(piece, _Page):
                 self.writer.append_page(piece.hash, piece.content)
+            elif isinstance(piece, _Cut):
+                self.writer.flush()
             else:
                 self.writer.append(b"".join(piece.parts), piece.first, piece.last)
         if flush:

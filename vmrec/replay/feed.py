@@ -100,6 +100,7 @@ class Feed:
         self._frame = records.frame_at(first) - 1
         self._found: list[list[Any]] = []
         self._place = 0
+        self._quiet = 0  # there is no event before this position that has not been passed
         if self._next_frame(first):
             self._place = _place(self._found, first)
 
@@ -128,8 +129,13 @@ class Feed:
                 break
         return done
 
-    def barrier(self, limit: int) -> int:
-        """How far towards `limit` the machine may run: the next event's position, or where looking ahead ends."""
+    def barrier(self, position: int, limit: int) -> int:
+        """How far from `position` towards `limit` the machine may run: the next event, or where looking ahead ends."""
+        if position >= self._quiet:
+            self._quiet = self._look_ahead(limit)
+        return min(self._quiet, limit)
+
+    def _look_ahead(self, limit: int) -> int:
         frame, found, looked = self._frame, self._found, 0
         place = self._place
         while True:

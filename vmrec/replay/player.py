@@ -240,7 +240,7 @@ class Player:
         if not self._give_events():
             return
         until = min(target, self._next_grid, self._row_limit)
-        until = max(self._feed.barrier(until), machine.position + 1)
+        until = max(self._feed.barrier(machine.position, until), machine.position + 1)
         self.exit = exit_ = machine.run(until, engine=self._engine)
         self._compare_outputs()
         if self.divergence is not None:

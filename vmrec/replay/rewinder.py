@@ -4,8 +4,9 @@
     go(n):   nearest snapshot or checkpoint at or before n  ──▶  machine  ──▶  run to n
 
 On the way to n it leaves snapshots, the denser the nearer to n, so that going on from there, back by a few steps most
-of all, is cheap. Only pages that differ are put back; those whose content is in the trace only are marked missing,
-and come when the guest or a reader first touches them.
+of all, is cheap; those further away only where it starts from a snapshot, since whoever asks one question never needs
+them. Only pages that differ are put back; those whose content is in the trace only are marked missing, and come when
+the guest or a reader first touches them.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ from vmrec.trace.reader import TraceReader
 __all__ = ["Rewinder"]
 
 #: Steps before the target of a move at which snapshots are left.
-DISTANCES = tuple(1 << bits for bits in (23, 20, 17, 14, 11, 8))
+NEAR_BY = tuple(1 << bits for bits in (14, 11, 8))
+#: Where a move has come by before: it starts from a snapshot, not from a checkpoint of the trace.
+KNOWN_PLACE = tuple(1 << bits for bits in (23, 20, 17)) + NEAR_BY
 #: So many steps are run sooner than a snapshot is put back.
 SHORT_WAY = 1 << 14
 #: Pages that come with a missing one at most, if the guest goes through them in order.
 READ_AHEAD = 64
+#: From so many on they come although something has to be unpacked for them.
+READ_ON = 15
 
 
 class Rewinder:
@@ -85,12 +90,15 @@ class Rewinder:
         `fresh`: events there have not been given yet, in any case.
         """
         machine = self.player.machine
-        steps = position - machine.position
-        if self._unusable or self.player.divergence or steps < 0 or (steps == 0 and fresh and self._settled):
-            self._put(self._base(position))
-        elif steps > SHORT_WAY and (base := self._base(position)).position > machine.position:
-            self._put(base)
-        for distance in DISTANCES:
+        steps, distances = position - machine.position, KNOWN_PLACE
+        must = self._unusable or self.player.divergence or steps < 0 or (steps == 0 and fresh and self._settled)
+        if must or steps > SHORT_WAY:
+            base = self._base(position)
+            if must or base.position > machine.position:
+                self._put(base)
+                if isinstance(base, CheckpointMark):
+                    distances = NEAR_BY
+        for distance in distances:
             stop = position - distance
             if stop > machine.position:
                 self._run(stop)
@@ -211,7 +219,8 @@ class Rewinder:
         behind = index + 1
         end = min(index + ahead + 1, machine.config.pages)
         while behind < end and machine.is_missing(behind) and (content := self._pages.get(behind)) is not None:
-            data = content.data or self.trace.page_at_hand(content.hash)
+            read = self.trace.page if ahead >= READ_ON else self.trace.page_at_hand
+            data = content.data or read(content.hash)
             if data is None:
                 break
             machine.put_page(behind, data, content.hash)

@@ -36,7 +36,7 @@ __all__ = ["FrameInfo", "FrameList", "TraceFile", "inherits", "read_header", "tr
 REMEDY = "`vmrec verify` says how much is good, `vmrec repair` saves that part"
 _PAGE_CACHE = 32 << 20  # bytes of page contents kept
 _MAPS_CACHED = 4  # page maps of checkpoints kept
-_UNPACKED = 4  # frames without rows kept unpacked: one is asked for its checkpoint, its pages, its events
+_UNPACKED = 2 << 20  # bytes of frames without rows: one is asked for its checkpoint, its pages, its events
 
 
 def trace_error(path: str, offset: int | None, error: ValueError) -> TraceError:
@@ -287,8 +287,12 @@ class TraceFile:
         self._source.require_open()
         info, raw = self._unpacked.get(frame) or self._frame(frame, skip_rows="rows" not in kinds)
         if not info.rows and frame not in self._unpacked:
-            while len(self._unpacked) >= _UNPACKED:
-                del self._unpacked[next(iter(self._unpacked))]
+            others = list(self._unpacked.items())  # another thread may be here too
+            kept = len(raw) + sum(len(other) for _, (_, other) in others)
+            for number, (_, other) in others:
+                if kept > _UNPACKED:
+                    self._unpacked.pop(number, None)
+                    kept -= len(other)
             self._unpacked[frame] = info, raw
         with trace_errors(self.path, info.offset):
             for obj in unpack_stream(raw, rows=info.rows, kinds=frozenset(kinds)):

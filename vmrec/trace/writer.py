@@ -38,7 +38,7 @@ from vmrec.trace.layout import (
 )
 from vmrec.trace.objects import Index, check
 
-__all__ = ["FrameFile", "TraceWriter"]
+__all__ = ["FRAME_PAGES", "FrameFile", "TraceWriter"]
 
 # --------------------------------------------------------------------------------------------------- the file itself
 
@@ -257,6 +257,7 @@ class TraceWriter:
         self._first: int | None = None
         self._last = start
         self._rows = False  # the frame being collected holds rows, and only rows
+        self._contents = 0  # pages appended one after the other
         self._closed = False
         self._file = FrameFile(path, durable=durable, force=force, sync=sync)
         raw = pack(["header", header])
@@ -321,7 +322,9 @@ class TraceWriter:
         kind = _first_kind(packed)
         if self._parts and self._rows != (kind == "rows") and max(self._size, len(packed)) >= APART:
             self.flush()
-        apart = kind == "checkpoint" and self._size >= APART  # it is found without unpacking the contents that it names
+        # A checkpoint is found without unpacking the contents that it names.
+        apart = kind == "checkpoint" and (self._size >= APART or self._contents >= FRAME_PAGES)
+        self._contents = 0
         if apart:
             self.flush()
         self._rows = kind == "rows" and (self._rows or not self._parts)
@@ -348,7 +351,10 @@ class TraceWriter:
         if self._size + len(packed) > MAX_FRAME_RAW:
             self.flush()
         self._index.add(self._file.frames, obj)
+        self._contents += 1
         self._add(packed, self._last, self._last)
+        if self._contents % FRAME_PAGES == 0:
+            self.flush()
         return True
 
     def flush(self) -> None:
@@ -407,6 +413,8 @@ class TraceWriter:
 
 #: So many bytes of rows, or of page contents, are not mixed with what belongs to readers of other things.
 APART = 64 << 10
+#: Page contents of a checkpoint in a frame: who wants one of them unpacks them all.
+FRAME_PAGES = 16
 #: Kinds that the index does not note.
 _UNINDEXED = RECORD_KINDS | {"rows"}
 
