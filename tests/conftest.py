@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 from command_line import SETTINGS, Inside
+from hypothesis import settings
+
+# A busy machine is no failure: no example has to be done within some time.
+settings.register_profile("vmrec", deadline=None)
+settings.load_profile("vmrec")
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmrec.errors import GuestError
@@ -252,7 +252,6 @@ BASE = make_elf(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(BASE) - 1), st.binary(min_size=1, max_size=4)), max_size=6))
 def test_a_damaged_file_is_a_guest_or_a_guest_error(changes: list[tuple[int, bytes]]) -> None:
     data = bytearray(BASE)
@@ -261,7 +260,6 @@ def test_a_damaged_file_is_a_guest_or_a_guest_error(changes: list[tuple[int, byt
     survives(bytes(data))
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([b"", BASE[:16], BASE[:52], BASE[:84]]))
 def test_any_bytes_are_a_guest_or_a_guest_error(tail: bytes, head: bytes) -> None:
     survives(head + tail)

@@ -71,6 +71,19 @@ def test_a_guest_runs_the_same_with_a_call_for_each_block(name: str) -> None:
     assert finished(name, None, inline=True, engine="auto") == expected
 
 
+@pytest.mark.parametrize("inline", [True, False])
+def test_nobody_asks_behind_loads_and_stores_whether_to_stop(inline: bool) -> None:
+    """The checks of heads stay: a run that is cut would else go on."""
+    words = [encode("ld", 5, 6), encode("ld", 7, 6, imm=8), encode("sd", 0, 6, 7, 16)] * 10
+    code = assemble(*words, encode("jal", imm=-4 * len(words)))
+    with booted(code, inline=inline) as machine:
+        state = machine.state()
+        state["hart"]["x"][6] = RAM_BASE + 0x8000
+        machine.set_state(state)
+        machine.run(10_000, engine="engine")
+        assert (machine.statistics["dropped_checks"] >= 30) == (inline and not FOREIGN)
+
+
 # ------------------------------------------------------------------------------------------ inside and between blocks
 
 

@@ -352,6 +352,7 @@ class Machine:
             "code_drops": int(vm.code_drops),
             "tlb_flushes": int(vm.tlb_flushes),
             "inlined_blocks": int(vm.inlined_blocks),
+            "dropped_checks": int(vm.dropped_checks),
         }
 
     # --- running ---

@@ -23,20 +23,32 @@
  * `load` is one of the four ways in which the engine loads an address: mov of 32 bits without and with sign, lea from
  * %rip, mov of 64 bits. Its calls are direct, or through a constant if the function is far away.
  *
+ * Behind every load and store the engine checks too whether somebody has asked it to stop, with the same three
+ * instructions. Nobody does that but from the call in a head, so all of those of the translation are jumped over as well:
+ *
+ *     load  uc, %rdi                                 jmp   3f
+ *     xor   %esi, %esi
+ *     call  helper_check_exit_request
+ *     ...                                        3:  ...
+ *
  * Why this is exact. `tag` names the block that runs now, its address and its count, for whoever has to find the
  * position of a fault in its middle. `left` is the number of steps up to which nothing needs to be decided; a block
  * that would pass it calls, and engine.c decides as the hook would. The check behind the call can be jumped over:
  * only a stop from inside the call makes it do something. %rdi, the flags and the other registers of a call are free:
- * they do not live across the calls that stood here.
+ * they do not live across the calls that stood here. An access that the door refuses leaves the translation at once,
+ * and needs no check behind it.
  *
  * Why this is safe. Nothing is written before all bytes have been compared with the expected ones, with our own
  * addresses and the block's own pc and size among them, and before the kernel has confirmed that the buffer can be
  * written. The writer is the thread that runs the code, inside a call made from it, and where it returns to is not
- * touched. A head is never written to again: a block whose code or meaning changes has its translation dropped by the
+ * touched; what it changes behind that has not begun to run. A check that belongs to a head, of the next translation,
+ * is known by the call before it and stays. A head is never written to again: a block whose code or meaning changes has its translation dropped by the
  * engine, and what the engine translates anew begins with a call again. The first head that looks different (another
  * build of the engine, another host) ends all rewriting in this machine: equal results, and slower.
  */
+#define _GNU_SOURCE
 #include <stddef.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -48,6 +60,10 @@
 #define RDI 7u
 #define LOAD_MAX 10u
 #define HEAD_MAX (3 * LOAD_MAX + 5 + 6)
+/* Bytes behind a head in which its translation's checks are looked for; one that is missed costs time only. */
+#define CHECKS_FIXED 256u
+#define CHECKS_PER_BYTE 80u /* of guest code: a load or store in two bytes comes to about as much */
+#define CHECKS_WITHIN 8192u
 
 _Static_assert(offsetof(struct vm_internal, left) < 128 && offsetof(struct vm_internal, tag) < 128
                    && offsetof(struct vm_internal, countdown_over) < 128,
@@ -145,14 +161,15 @@ static int is_writable(uint8_t *at, size_t length)
     return good;
 }
 
-static int rewrite(struct vm_internal *in, uint8_t *back, uint64_t pc, uint32_t size, uint32_t count)
+/* Where the head ends, which is rewritten now; NULL if it is not. */
+static uint8_t *rewrite(struct vm_internal *in, uint8_t *back, uint64_t pc, uint32_t size, uint32_t count)
 {
     uint8_t head[HEAD_MAX], *end, *begin = find_head(in, back, pc, size, &end);
     if (!begin || (in->inlining == INLINE_WANTED && !is_writable(begin, (size_t)(back - begin))))
-        return 0;
+        return NULL;
     uint8_t *out = head + load(head, begin, RDI, (uintptr_t)in), *call = head + (back - begin) - 3;
     if (call - out < 7 + 4 + 2 + 2) /* a lea that reached `in` from where it stood may not reach it from `begin` */
-        return 0;
+        return NULL;
     *out++ = 0xc7;
     *out++ = 0x40 | RDI;
     out = put32(out, (uint8_t)offsetof(struct vm_internal, tag), inline_tag(pc, count));
@@ -171,7 +188,58 @@ static int rewrite(struct vm_internal *in, uint8_t *back, uint64_t pc, uint32_t 
     call[1] = 0x40 | 2 << 3 | RDI;
     call[2] = (uint8_t)offsetof(struct vm_internal, countdown_over);
     memcpy(begin, head, (size_t)(back - begin));
-    return 1;
+    return end;
+}
+
+/* How much can be read from `at` on: `most` bytes, or less. */
+static size_t readable(uint8_t *at, size_t most)
+{
+    uint8_t copy[CHECKS_WITHIN];
+    int ends[2];
+    if (pipe(ends))
+        return 0;
+    ssize_t length = write(ends[1], at, most);
+    if (length > 0)
+        length = read(ends[0], copy, (size_t)length);
+    close(ends[0]);
+    close(ends[1]);
+    return length > 0 ? (size_t)length : 0;
+}
+
+/* Does the call of a head end at `end`? Of one as the engine wrote it, or a rewritten one. */
+static int ends_a_head(const struct vm_internal *in, const uint8_t *end)
+{
+    return is_call(end, in->hook)
+           || (end[-3] == 0xff && end[-2] == (0x40 | 2 << 3 | RDI)
+               && end[-1] == offsetof(struct vm_internal, countdown_over));
+}
+
+/* Jumps over the checks of the translation, of `size` bytes of guest code, whose head ends at `at`. */
+static void drop_checks(struct vm_internal *in, uint8_t *at, uint32_t size)
+{
+    static const uint8_t clear_esi[] = {0x33, 0xf6};
+    size_t within = CHECKS_FIXED + (size_t)size * CHECKS_PER_BYTE;
+    if (within > CHECKS_WITHIN)
+        within = CHECKS_WITHIN;
+    if (at < in->readable_from || at + within > in->readable_to) {
+        in->readable_from = at;
+        in->readable_to = at + readable(at, CHECKS_WITHIN);
+    }
+    uint8_t *limit = at + within < in->readable_to ? at + within : in->readable_to, *found;
+    while (at + 2 + 6 <= limit && (found = memmem(at, (size_t)(limit - at), clear_esi, sizeof clear_esi)) != NULL) {
+        uint8_t *end = found + sizeof clear_esi + call_length(found + sizeof clear_esi + 5, in->exit_check);
+        uint32_t length = load_before(found, RDI, (uintptr_t)in->uc);
+        at = found + 1;
+        if (end > limit || !length || !is_call(end, in->exit_check))
+            continue;
+        if (ends_a_head(in, found - length))
+            return; /* of the next translation */
+        found -= length;
+        found[0] = 0xeb;
+        found[1] = (uint8_t)(end - (found + 2));
+        at = end;
+        in->vm->dropped_checks++;
+    }
 }
 
 /* The hook was called for a block that may run, and returns to `back` in its translation. */
@@ -179,9 +247,11 @@ void inline_count(struct vm_internal *in, void *back, uint64_t pc, uint32_t size
 {
     if (!pc)
         return; /* the engine clears the register then */
-    if (rewrite(in, back, pc, size, count)) {
+    uint8_t *end = rewrite(in, back, pc, size, count);
+    if (end) {
         in->inlining = INLINE_PROVED;
         in->vm->inlined_blocks++;
+        drop_checks(in, end, size);
     } else {
         in->inlining = INLINE_OFF;
     }

@@ -297,6 +297,7 @@ struct vm_internal {
     enum engine_stop stop;
     int refused_fetch, in_scratch, dropping;
     void *hook, *exit_check; /* addresses that a call of the block hook holds: see inline_x86.c */
+    uint8_t *readable_from, *readable_to; /* translations that are known to be there */
     block_info across; /* the block that goes on in another page by virtual addresses: in no table */
 
     /* loop */

@@ -218,6 +218,7 @@ typedef struct vm {
     uint64_t code_drops;
     uint64_t tlb_flushes;
     uint64_t inlined_blocks; /* translations that count without a call: inline_x86.c */
+    uint64_t dropped_checks; /* behind loads and stores in them */
     uint64_t last_interrupt; /* number of the interrupt that was entered last */
     uint64_t entered_position; /* and where; all ones if never since the state was set */
     uint64_t last_cause;     /* of the synchronous trap that was taken last */
