@@ -120,6 +120,11 @@ class Timeline:
             if self._interrupted:
                 self._interrupted = False
                 return Stop("interrupted", self.position)
+            if isinstance(hit.point, Break) and hit.point.register is not None:
+                number, value = hit.point.register
+                self.seek(position)
+                if self.state.regs[number] != value:
+                    continue
             if hit.point.condition is not None:
                 self.seek(position)
                 if not hit.point.condition(self.state):

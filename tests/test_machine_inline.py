@@ -20,7 +20,7 @@ from vmrec.machine import machine as machine_module
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE, MachineConfig
 from vmrec.machine.cpu import open_core, open_engine
 from vmrec.machine.machine import Engine, Exit, Machine
-from vmrec.machine.pointlog import PointLog
+from vmrec.machine.pointlog import BreakPoint, PointLog
 
 FOREVER = 10**9
 FOREIGN = sys.platform == "win32" or platform.machine().lower() not in ("x86_64", "amd64")
@@ -274,7 +274,7 @@ def test_a_breakpoint_in_code_that_runs_already(inline: bool) -> None:
     with booted(code, inline=inline) as machine:
         machine.run(10_000, engine="engine")
         for _ in range(3):
-            with PointLog(machine, breaks=[RAM_BASE + 20]) as log:
+            with PointLog(machine, breaks=[BreakPoint(RAM_BASE + 20)]) as log:
                 for _ in range(4):
                     assert machine.run(FOREVER, engine="engine") is Exit.POINT
                     assert (machine.pc, machine.position % 12) == (RAM_BASE + 20, 5)

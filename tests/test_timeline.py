@@ -66,7 +66,8 @@ class Both(RuleBasedStateMachine):
             for reader in self.readers:
                 reader.close()
 
-    def points(self, data: st.DataObject) -> list[Point]:
+    def points(self, data: st.DataObject, *, registers: bool = True) -> list[Point]:
+        """`registers`: also instructions where a register holds what it holds here."""
         kinds = st.frozensets(st.sampled_from((*EVENT_KINDS, *OUTPUT_KINDS)), min_size=1)
         point: st.SearchStrategy[Point] = st.one_of(
             st.sampled_from(self.rows).map(lambda row: Break(row.pc)),
@@ -74,6 +75,10 @@ class Both(RuleBasedStateMachine):
             st.just(Traps()),
             kinds.map(Records),
         )
+        if registers:
+            held = st.sampled_from((1, 2, 10, 15)).map(lambda number: (number, self.plain.state.regs[number]))
+            place = st.sampled_from(self.rows).map(lambda row: row.pc)
+            point = st.one_of(point, st.builds(lambda pc, register: Break(pc, register=register), place, held))
         if self.accesses:
             size = st.sampled_from((1, 4, 8, 64, 5000))
             kind = st.sampled_from(("write", "read", "access", "change"))
@@ -114,7 +119,7 @@ class Both(RuleBasedStateMachine):
     @rule(data=st.data(), newest_first=st.booleans())
     def hits(self, data: st.DataObject, newest_first: bool) -> None:
         first, last = sorted(data.draw(st.tuples(*[st.integers(0, self.plain.last)] * 2)))
-        points = self.points(data)
+        points = self.points(data, registers=False)
         mine, plain = (
             list(islice(side.hits(points, first, last, newest_first=newest_first), 3000))
             for side in (self.timeline, self.plain)
@@ -203,6 +208,25 @@ def test_another_executor_finds_the_same(long_trace: Path) -> None:
         assert [hit.step for hit in timeline.hits([watch], newest_first=True)] == [
             hit.step for hit in timeline.hits([watch])
         ]
+
+
+@pytest.mark.parametrize("register", [5, 10, 15])
+def test_a_register_is_looked_at_as_a_condition_would(timeline: Timeline, register: int) -> None:
+    """Of many visits of an instruction a few count; two points at one address count each by itself."""
+    timeline.seek(500_000)
+    address, value = timeline.state.pc, timeline.state.regs[register]
+    wanted = Break(address, register=(register, value))
+    other = Break(address, register=(register, value + 1))
+    asked = Break(address, lambda state: state.regs[register] == value)
+    for move, starts in ((timeline.run, (0, 400_000)), (timeline.reverse_run, (500_000, 600_000))):
+        for start in starts:
+            timeline.seek(start)
+            expected = move([asked])
+            for points in ([wanted], [other, wanted], [wanted, Break(0)]):
+                timeline.seek(start)
+                stop = move(points)
+                assert (stop.reason, stop.position) == (expected.reason, expected.position)
+                assert [hit.point for hit in stop.hits] == [wanted] * len(expected.hits)
 
 
 def test_snapshots_stay_within_the_budget(long_trace: Path) -> None:

@@ -21,7 +21,7 @@ from vmrec.guest.symbols import Symbols
 from vmrec.machine.pointlog import PointKind, PointLog, RawHit
 from vmrec.record.recorder import TraceSink
 from vmrec.record.session import LiveRun
-from vmrec.replay.points import Break, Point, Records, State, Stop
+from vmrec.replay.points import Break, Point, Records, State, Stop, holds
 from vmrec.replay.scan import hits_of, sought
 from vmrec.replay.timeline import MachineState, Timeline
 
@@ -161,7 +161,7 @@ class LiveTarget(Target):
         self._asked = state = MachineState(machine, machine.read_memory)
         try:
             return any(
-                point.condition is None or point.condition(state)
+                holds(point, state)
                 for hit in hits
                 for point in points
                 if isinstance(point, Break) and point.address == hit.pc and point.space in (None, hit.space)

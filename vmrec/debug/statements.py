@@ -113,17 +113,14 @@ class Statements:
     def _in_frame(self, addresses: Iterable[int]) -> list[Point]:
         """Points at addresses of the current function that count in the current frame alone."""
         cfa = self._cfa(self._target.state)
-        return [Break(address, self._in(cfa, address)) for address in sorted(addresses)]
-
-    def _in(self, cfa: int | None, address: int) -> Condition | None:
-        """Whether the frame at `address` is `cfa`; rules are looked up once: a recursion asks this at every hit."""
-        rules = self._symbols.frames.rules(address)
         if cfa is None:
-            return None
-        if rules is None:
-            return lambda state: False
-        register, offset, mask = rules.cfa_register, rules.cfa_offset, self._mask
-        return lambda state: state.regs[register] + offset & mask == cfa
+            return [Break(address) for address in sorted(addresses)]
+        points: list[Point] = []
+        for address in sorted(addresses):
+            rules = self._symbols.frames.rules(address)
+            if rules is not None and rules.cfa_register:
+                points.append(Break(address, register=(rules.cfa_register, cfa - rules.cfa_offset & self._mask)))
+        return points
 
     def _return(self) -> Point | None:
         """Where the current frame returns to; None if that is not known."""
@@ -131,7 +128,7 @@ class Statements:
         if len(frames) < 2:
             return None
         cfa = frames[0].cfa
-        return Break(frames[1].pc, None if cfa is None else lambda state: state.regs[SP] == cfa)
+        return Break(frames[1].pc, register=None if cfa is None else (SP, cfa))
 
     def _called_from(self, function: Function, cfa: int | None) -> Condition:
         """Whether the function that is entered was called by the frame `cfa` of `function`."""

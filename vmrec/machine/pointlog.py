@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from vmrec.errors import MachineError
 from vmrec.machine.machine import Machine
 
-__all__ = ["PointKind", "PointLog", "RawHit", "WatchRange"]
+__all__ = ["BreakPoint", "PointKind", "PointLog", "RawHit", "WatchRange"]
 
 #: No step has more hits but one for each range: its instruction, an interrupt before it, a trap, and two accesses of
 #: an atomic one. A device that it sets to work may store into each range.
@@ -36,6 +36,14 @@ class PointKind(IntFlag):
     PRIVILEGE = 128  #: a trap or return that changes the privilege mode: `before` and `value` are the modes
     ENTRY = 256  #: only of a hit: the entry into an interrupt changed it, before the step
     PHYSICAL = 512  #: only of a range: its addresses are physical
+
+
+class BreakPoint(NamedTuple):
+    """The instruction at `address`, where x register `register` holds `value`; register 0: wherever."""
+
+    address: int
+    register: int = 0
+    value: int = 0
 
 
 class WatchRange(NamedTuple):
@@ -77,7 +85,7 @@ class PointLog:
         self,
         machine: Machine,
         *,
-        breaks: Iterable[int] = (),
+        breaks: Iterable[BreakPoint] = (),
         ranges: Iterable[WatchRange] = (),
         traps: bool = False,
         privilege: bool = False,
@@ -92,12 +100,12 @@ class PointLog:
         self._log = self._ffi.new(
             "point_log *", {"hits": self._hits, "room": room, "capacity": capacity, "keep_last": keep_last}
         )
-        addresses = sorted({address for address in breaks if 0 <= address < 1 << 64})
+        places = sorted({place for place in breaks if 0 <= place.address < 1 << 64})
         kinds = (PointKind.TRAP | PointKind.INTERRUPT if traps else 0) | (PointKind.PRIVILEGE if privilege else 0)
-        self._set(addresses, ranges, kinds, self._log)
+        self._set(places, ranges, kinds, self._log)
 
-    def _set(self, breaks: list[int], ranges: list[WatchRange], kinds: int, log: Any) -> None:
-        addresses, places = self._ffi.new("uint64_t[]", breaks), self._ffi.new("watch_range[]", ranges)
+    def _set(self, breaks: list[BreakPoint], ranges: list[WatchRange], kinds: int, log: Any) -> None:
+        addresses, places = self._ffi.new("break_point[]", breaks), self._ffi.new("watch_range[]", ranges)
         if self._lib.vm_points_set(self._vm, addresses, len(breaks), places, len(ranges), kinds, log):
             raise MachineError("there is no memory left for more points")
 

@@ -180,7 +180,7 @@ typedef struct capture {
 } capture_t;
 
 typedef struct {
-    uint64_t *breaks; /* ascending */
+    break_point *breaks; /* by address, of which several may be the same */
     watch_range *ranges;
     uint64_t *dma_hits; /* of each range: the step in which a device last hit it */
     size_t break_count, range_count;

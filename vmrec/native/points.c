@@ -60,7 +60,7 @@ static size_t first_break(const points_t *points, uint64_t pc)
     size_t low = 0, high = points->break_count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (points->breaks[middle] < pc)
+        if (points->breaks[middle].address < pc)
             low = middle + 1;
         else
             high = middle;
@@ -72,7 +72,17 @@ int points_inside(const vm_t *vm, uint64_t pc, uint64_t end)
 {
     const points_t *points = &vm->in->points;
     size_t first = first_break(points, pc);
-    return first < points->break_count && points->breaks[first] < end;
+    return first < points->break_count && points->breaks[first].address < end;
+}
+
+/* Is one of the instruction's points meant, with the registers as they are? */
+static int is_meant(const vm_t *vm, uint64_t pc)
+{
+    const points_t *points = &vm->in->points;
+    for (size_t i = first_break(points, pc); i < points->break_count && points->breaks[i].address == pc; i++)
+        if (!points->breaks[i].reg || vm->hart.x[points->breaks[i].reg] == points->breaks[i].value)
+            return 1;
+    return 0;
 }
 
 /* A page of code may be executed at several virtual addresses, and is decoded once. */
@@ -82,7 +92,7 @@ int points_near(const vm_t *vm, uint64_t pc)
     if (!vm->in->supervisor)
         return points_inside(vm, pc, pc + 1);
     for (size_t i = 0; i < points->break_count; i++)
-        if (!((points->breaks[i] ^ pc) & (PAGE_SIZE - 1)))
+        if (!((points->breaks[i].address ^ pc) & (PAGE_SIZE - 1)))
             return 1;
     return 0;
 }
@@ -93,7 +103,7 @@ int points_instruction(vm_t *vm, uint64_t pc, uint64_t position)
     if (vm->in->supervisor && !points_inside(vm, pc, pc + 1))
         return 0;
     vm->in->reasons++;
-    if (!log || position < log->from)
+    if (!log || position < log->from || !is_meant(vm, pc))
         return 0;
     log->from = position + 1; /* the step may have to be tried again: it waits for a page, or for entropy */
     return add(vm, &(point_hit){.position = position, .kind = POINT_BREAK, .pc = pc,
@@ -399,7 +409,7 @@ static void set_all(vm_t *vm, int on)
 {
     points_t *points = &vm->in->points;
     for (size_t i = 0; i < points->break_count; i++)
-        forget_instruction(vm, points->breaks[i], on);
+        forget_instruction(vm, points->breaks[i].address, on);
     points->load_watched = 0;
     for (size_t i = 0; i < points->range_count; i++) {
         mark_pages(vm, &points->ranges[i], on);
@@ -409,11 +419,11 @@ static void set_all(vm_t *vm, int on)
         engine_flush_tlb(vm);
 }
 
-int vm_points_set(vm_t *vm, const uint64_t *breaks, size_t break_count, const watch_range *ranges, size_t range_count,
+int vm_points_set(vm_t *vm, const break_point *breaks, size_t break_count, const watch_range *ranges, size_t range_count,
                   uint32_t kinds, point_log *log)
 {
     points_t *points = &vm->in->points;
-    uint64_t *new_breaks = break_count ? malloc(break_count * sizeof *breaks) : NULL;
+    break_point *new_breaks = break_count ? malloc(break_count * sizeof *breaks) : NULL;
     watch_range *new_ranges = range_count ? malloc(range_count * sizeof *ranges) : NULL;
     uint64_t *dma_hits = range_count ? malloc(range_count * sizeof *dma_hits) : NULL;
     if ((break_count && !new_breaks) || (range_count && (!new_ranges || !dma_hits))) {

@@ -368,6 +368,10 @@ typedef struct {
     uint64_t space; /* only accesses that this satp translates; 0: any */
 } watch_range;
 typedef struct {
+    uint64_t address;
+    uint64_t reg, value; /* only where this x register has this value; reg 0: always */
+} break_point;
+typedef struct {
     uint64_t position, kind, pc;
     uint64_t address, size, value, before; /* value: of an access, zero-extended; or mcause */
     uint64_t space;            /* of an instruction or access: the satp that translates it; 0: none does */
@@ -379,8 +383,8 @@ typedef struct {
     uint64_t keep_last; /* the last `room` hits, at index count % room; else the run returns POINT at `room` */
     uint64_t from;      /* no instruction or interrupt before this position is a hit */
 } point_log;
-/* What the runs from now on look for; replaces what was set before. `breaks` ascending. -1: out of memory. */
-int vm_points_set(vm_t *vm, const uint64_t *breaks, size_t break_count, const watch_range *ranges, size_t range_count,
+/* What the runs from now on look for; replaces what was set before. `breaks` by address. -1: out of memory. */
+int vm_points_set(vm_t *vm, const break_point *breaks, size_t break_count, const watch_range *ranges, size_t range_count,
                   uint32_t kinds, point_log *log);
 
 /* Columns of numbers, `width` 4 or 8 bytes each, to and from their form on disk (see capture.c). */

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from vmrec.errors import TraceError
 from vmrec.machine.board import PAGE_SIZE
 from vmrec.machine.machine import Exit, Machine
-from vmrec.machine.pointlog import PointKind, PointLog, RawHit, WatchRange
+from vmrec.machine.pointlog import BreakPoint, PointKind, PointLog, RawHit, WatchRange
 from vmrec.machine.rows import Access
 from vmrec.replay.points import Break, Hit, Point, PrivilegeChange, Traps, Watch
 from vmrec.replay.rewinder import Rewinder
@@ -38,7 +38,7 @@ _idle: dict[tuple[str, bytes], deque[Rewinder]] = {}
 class Sought:
     """What points mean to the machine; can be sent to another process."""
 
-    breaks: tuple[int, ...]
+    breaks: tuple[BreakPoint, ...]
     ranges: tuple[WatchRange, ...]
     traps: bool
     privilege: bool
@@ -58,7 +58,7 @@ def sought(points: Iterable[Point]) -> Sought:
     """What the machine has to look for, for these points. Events and outputs are in the trace."""
     points = tuple(points)
     return Sought(
-        tuple({point.address for point in points if isinstance(point, Break)}),
+        tuple({BreakPoint(point.address, *(point.register or ())) for point in points if isinstance(point, Break)}),
         tuple(
             WatchRange(
                 point.address, point.size, _WATCH_KINDS[point.kind] | (PointKind.PHYSICAL if point.physical else 0),

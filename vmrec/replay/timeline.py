@@ -23,7 +23,7 @@ from vmrec.isa.privileged import GLOBAL, Fault, Reached, reading_hart, space_of,
 from vmrec.machine.board import PAGE_SIZE, RAM_BASE
 from vmrec.machine.machine import Exit, Machine
 from vmrec.machine.pointlog import STEP_ROOM, PointLog
-from vmrec.replay.points import Break, Hit, Point, Records, State, Stop
+from vmrec.replay.points import Break, Hit, Point, Records, State, Stop, holds
 from vmrec.replay.rewinder import Rewinder
 from vmrec.replay.rows import Step, walk
 from vmrec.replay.scan import Found, Sought, forget, hits_of, last_hits, scan, sought
@@ -322,7 +322,7 @@ class Timeline:
 
     def _true(self, hits: Iterable[Hit]) -> tuple[Hit, ...]:
         """Those of the hits here whose condition holds."""
-        return tuple(hit for hit in hits if hit.point.condition is None or hit.point.condition(self.state))
+        return tuple(hit for hit in hits if holds(hit.point, self.state))
 
     def _forwards(self, points: tuple[Point, ...], first: int, last: int) -> Iterator[Hit]:
         """Hits of the steps first … last-1, the oldest first, stretch by stretch."""
