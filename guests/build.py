@@ -93,6 +93,7 @@ GUESTS = (
     Guest("live-tables32", "rv32gcsu", ("live-tables.c", "live-tables-code.S")),
     Guest("disk", "rv64gc", ("disk.c",)),
     Guest("terminal", "rv64gc", ("terminal.c",)),
+    Guest("board", "rv64gc", ("board.c",)),
     Guest("forever", "rv32im", ("forever.S",), ()),
     Guest("wfi-forever", "rv32im", ("wfi-forever.S",), ()),
     Guest("nowhere", "rv32im", ("nowhere.S",), ()),

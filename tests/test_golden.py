@@ -38,6 +38,14 @@ CASES: dict[str, tuple[list[str], int]] = {
     "diff-captures": (["diff", "echo-inputs", "echo-full"], 0),
     "diff-fork": (["diff", "echo-inputs", "echo-fork-inputs"], 1),
     "diff-guests": (["diff", "hello-full", "nowhere-full"], 1),
+    "trace-kernel-disk": (["trace", "kernel-full", "--from", "118815", "--to", "118900", "--accesses"], 0),
+    "trace-kernel-fault": (["trace", "kernel-full", "--from", "141610", "--to", "141640", "--accesses"], 0),
+    "trace-kernel-user": (["trace", "kernel-full", "--from", "146280", "--to", "146300"], 0),
+    "events-kernel-drive": (["events", "kernel-inputs", "--kind", "disk,written", "--to", "400000"], 0),
+    "events-kernel-fork": (["events", "kernel-fork-inputs", "--kind", "input,poke,disk,written"], 0),
+    "events-json-disk": (["events", "disk-full", "--kind", "disk,entropy,written", "--json"], 0),
+    "diff-bank": (["diff", "bank-good-inputs", "bank-bad-inputs"], 1),
+    "diff-kernel-fork": (["diff", "kernel-inputs", "kernel-fork-inputs"], 1),
     "ls": (["ls"], 0),
 }
 

@@ -15,7 +15,8 @@ The addresses are QEMU's `virt` board's, so guests made for it run here. The nat
 `native/bus.c`.
 
 *Machine revision*: the number that a recording names. It stands for the board, each device's behaviour, the trap
-rules and the time rules. Any change that a guest could see makes a new revision and keeps the old one.
+rules and the time rules. Any change that a guest could see makes a new revision and keeps the old one. Both that there
+are are frozen: `traces/` holds recordings of them, and `tests/test_revision.py` notices a change.
 
 Revision 1 has machine mode only. *Revision 2* is the same machine for the profiles with supervisor and user mode
 (`rv64gcsu`, `rv32gcsu`); a guest of another profile could not tell the two apart, and is given revision 1. It has

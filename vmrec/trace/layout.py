@@ -63,7 +63,7 @@ __all__ = [
 ]
 
 FORMAT = "vmrec"
-#: Version of everything on this page. A trace of a version that was ever released stays readable.
+#: Version of everything on this page. A trace of a version that was ever released stays readable; this one is frozen.
 FORMAT_VERSION = 3
 #: Version of a trace that is no fork, and of one that is, of a machine of revision 1: older readers know them. Whatever
 #: machines came later made is of the newest version.
