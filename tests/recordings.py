@@ -32,7 +32,7 @@ class Recorded:
 
 def record(
     path: Path,
-    guest: str,
+    guest: str | Path,
     *,
     capture: str = "inputs",
     chaos: int | None = None,
@@ -40,9 +40,10 @@ def record(
     max_insns: int | None = None,
     script: tuple[tuple[int, bytes], ...] = (),
 ) -> Recorded:
-    """Records the builtin `guest` into `path`."""
-    loaded = load_guest(builtin_guest(guest))
-    config = MachineConfig(isa=SUPERVISED.get(guest, loaded.isa), time_rule="virtual" if chaos is None else "stepped")
+    """Records a builtin `guest`, or the one of an ELF file, into `path`."""
+    loaded = load_guest(builtin_guest(guest) if isinstance(guest, str) else guest)
+    isa = SUPERVISED.get(str(guest), loaded.isa)
+    config = MachineConfig(isa=isa, time_rule="virtual" if chaos is None else "stepped")
     console: list[bytes] = []
     with Machine(config, loaded) as machine:
         writer = TraceWriter(path, make_header(machine, capture=capture, seed=seed, chaos=chaos, created=CREATED))

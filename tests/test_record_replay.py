@@ -6,8 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from machines import assemble, encode
 from recordings import Recorded, record
+from test_guest_loading import Load, make_elf
 
+from vmrec.machine.board import GRID
 from vmrec.machine.machine import Engine
 from vmrec.replay.player import Player
 from vmrec.trace.reader import TraceReader
@@ -113,3 +116,23 @@ def test_a_guest_that_would_wait_for_ever_gets_its_script_early(tmp_path: Path) 
 
     assert recorded.ended.reason == "poweroff"
     assert recorded.ended.position < 10**9
+
+
+@pytest.mark.parametrize(("pages", "places"), [(200, [1, 2]), (300, [2]), (600, [])])
+def test_busy_guests_have_digests_further_apart(pages: int, places: list[int], tmp_path: Path) -> None:
+    """A page pays for its hash with 2^16 steps."""
+    far = 0x1_0000 + 4096 * pages
+    code = assemble(
+        encode("lui", 5, imm=0x8001_0000), encode("lui", 7, imm=far + 0x8000_0000), encode("lui", 8, imm=0x1000),
+        encode("addi", 6, 6, imm=1), encode("sw", 0, 5, 6), encode("add", 5, 5, 8), encode("bne", 0, 5, 7, -12),
+        encode("jal", imm=-28),
+    )  # fmt: skip
+    elf = tmp_path / "busy.elf"
+    elf.write_bytes(make_elf(Load(data=code)))
+    recorded = record(tmp_path / "busy.vmrec", elf, max_insns=2 * GRID + 1)
+    with TraceReader(recorded.path) as trace:
+        expected = [*(place * GRID for place in places), 2 * GRID + 1]
+        assert [mark.position for mark in trace.digests] == expected
+        with Player(trace) as player:
+            assert player.run() is None
+            assert player.compared == len(expected)

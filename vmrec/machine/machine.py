@@ -641,6 +641,11 @@ class Machine:
         self._changed.update(self._tree.update_from(self._ram, self._take_dirty()))
 
     @property
+    def dirty_pages(self) -> int:
+        """How many pages were stored to since the last digest."""
+        return int(self._lib.vm_dirty_count(self._vm))
+
+    @property
     def changed_pages(self) -> int:
         """How many pages `take_changed` would give, as of the last digest."""
         return len(self._changed)

@@ -29,8 +29,13 @@ __all__ = ["TraceSink", "make_header"]
 QUEUE_MAX = 8
 #: Packed bytes that are handed over without waiting for the next tick.
 BATCH_BYTES = 512 << 10
+#: A digest costs a hash for each page that was stored to since the one before. Where many are, not every grid position
+#: has one, but each second, fourth or eighth, so that a page has paid for its hash with so many steps. It is every
+#: eighth that a replay compares which was not asked for more.
+DIGEST_STEPS_PER_PAGE = 1 << 16
+DIGEST_STEPS_MAX = GRID << 3
 #: Checkpoints are at least this far apart; further, if much of RAM changes (a position's worth of page content must
-#: not cost more than the log). Both depend on machine state only.
+#: not cost more than the log). All of that depends on machine state only.
 CHECKPOINT_STEPS = 1 << 25
 CHECKPOINT_STEPS_PER_PAGE = 1 << 17
 CHECKPOINT_STEPS_MAX = 1 << 30
@@ -110,7 +115,7 @@ class TraceSink:
         self._size = 0
         self._last = start
         self._checkpoint = start
-        self._ever_changed: set[int] = set(known)
+        self._ever_changed: dict[int, bytes] = dict(known)  # the hash of each page as of the last checkpoint
         self._since_whole = WHOLE_EVERY if start or known else 0  # the first of a fork names every page
 
     def begin(self, machine: Machine) -> None:
@@ -119,7 +124,7 @@ class TraceSink:
             return
         for index, hash_ in machine.initial_pages.items():
             self._batch.append(_Page(hash_, machine.page(index)))
-        self._ever_changed |= machine.initial_pages.keys()
+        self._ever_changed |= machine.initial_pages
         changed = [[index, hash_] for index, hash_ in machine.initial_pages.items()]
         self._add(pack(["checkpoint", 0, machine.state(), changed]), 0, 0)
         self.flush(machine)
@@ -143,7 +148,12 @@ class TraceSink:
             self._size += PAGE_SIZE
 
     def observe(self, machine: Machine) -> None:
-        """Digest, and now and then a checkpoint, at a grid position."""
+        """A digest at a grid position, if not too much has changed for it, and now and then a checkpoint."""
+        spacing = GRID
+        while spacing < min(machine.dirty_pages * DIGEST_STEPS_PER_PAGE, DIGEST_STEPS_MAX):
+            spacing *= 2
+        if machine.position % spacing:
+            return
         digest = machine.digest()
         self._add(pack(["digest", machine.position, digest.to_dict()]), machine.position, machine.position)
         pages = machine.changed_pages
@@ -232,7 +242,7 @@ class TraceSink:
     def _write_checkpoint(self, machine: Machine) -> None:
         pages = machine.take_changed()
         self._since_whole += 1
-        self._ever_changed |= pages.keys()
+        self._ever_changed |= pages
         self._end_small()
         fresh = {index: hash_ for index, hash_ in pages.items() if hash_ not in self._contents}
         if len(fresh) >= FRAME_PAGES:  # who goes on from the checkpoint before reads events and no contents
@@ -241,7 +251,7 @@ class TraceSink:
             self._batch.append(_Page(hash_, machine.page(index)))
             self._size += PAGE_SIZE
         if self._since_whole >= WHOLE_EVERY or len(self._ever_changed) <= WHOLE_WITHIN * len(pages):
-            pages = {index: machine.page_hash(index) for index in sorted(self._ever_changed)}
+            pages = dict(sorted(self._ever_changed.items()))
         if len(pages) == len(self._ever_changed):
             self._since_whole = 0
         changed = [[index, hash_] for index, hash_ in pages.items()]
