@@ -254,6 +254,7 @@ def fine_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("vmrec.record.session", "vmrec.record.recorder", "vmrec.replay.player", "vmrec.replay.rows"):
         monkeypatch.setattr(f"{module}.GRID", 1 << 12)
     monkeypatch.setattr("vmrec.record.recorder.CHECKPOINT_STEPS", 1 << 13)
+    monkeypatch.setattr("vmrec.record.recorder.DIGEST_STEPS_PER_PAGE", 0)
     monkeypatch.setattr("vmrec.record.recorder.KERNEL_CHECKPOINT_STEPS_PER_PAGE", 1)
 
 
