@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 from command_line import finished, started, vmrec, wait_until
+from kernels import BANK, ELF, IMAGE, record_kernel
 from recordings import CREATED, record
 
 from vmrec.cli.workers import workers
@@ -23,7 +26,10 @@ from vmrec.errors import UsageError
 from vmrec.guest.builtin import builtin_guest
 from vmrec.guest.elf import load_guest
 from vmrec.machine.board import MachineConfig
-from vmrec.record.hunt import Condition, Job, Outcome, hunt
+from vmrec.machine.boot import BootOptions, place, read_boot_files
+from vmrec.record.drives import ImageSet
+from vmrec.record.hunt import Condition, Job, Outcome, hunt, what_it_is
+from vmrec.replay.player import Player
 from vmrec.trace.reader import TraceReader
 
 
@@ -70,7 +76,7 @@ def job(seed: int, folder: Path, **changes: Any) -> Job:
     guest = load_guest(builtin_guest("race"))
     values: dict[str, Any] = {
         "guest": builtin_guest("race"),
-        "guest_hash": guest.hash,
+        "guest_hash": what_it_is(guest),
         "config": MachineConfig(time_rule="stepped"),
         "capture": "inputs",
         "seed": 1,
@@ -148,6 +154,91 @@ def test_real_runs(tmp_path: Path) -> None:
                 assert (outcome.exit_code, outcome.position) == (made.ended.exit_code, made.ended.position)
     assert min(seed for seed in codes if codes[seed] == 0) == catch.good.chaos
     assert min(seed for seed in codes if codes[seed] != 0) == catch.bad.chaos == catch.tried
+
+
+# ------------------------------------------------------------------------------------------------------------- kernels
+
+
+def kernel_job(seed: int, folder: Path, **changes: Any) -> Job:
+    """The tellers on the teaching kernel, from copies of its files that a test may change."""
+    for file in (ELF, IMAGE):
+        if not (folder / file.name).exists():
+            shutil.copy(file, folder)
+    boot = BootOptions(kernel=str(folder / ELF.name), append=BANK, symbols=(str(ELF.parent / "bank.elf"),))
+    with ImageSet([folder / IMAGE.name]) as images:
+        config = MachineConfig(isa="rv64gcsu", sbi=True, time_rule="stepped", drives=images.sizes)
+        values = {
+            "guest": None, "boot": boot, "config": config, "drives": (str(folder / IMAGE.name),),
+            "notes": tuple(image.note() for image in images.images), "max_insns": 10**8,
+            "guest_hash": what_it_is(place(read_boot_files(boot), config)),
+        }  # fmt: skip
+    return job(seed, folder, **{**values, **changes})
+
+
+def test_boots_are_what_recording_them_one_by_one_gives(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(2) as executor:
+        catch = hunt((kernel_job(seed, tmp_path) for seed in range(1, 50)), executor, ahead=2)
+    assert catch.good is not None
+    assert catch.bad is not None
+    assert catch.bad.reason == "poweroff"
+    for outcome in (catch.good, catch.bad):
+        made = record_kernel(tmp_path / f"again-{outcome.chaos}.vmrec", BANK, chaos=outcome.chaos)
+        assert (outcome.exit_code, outcome.position) == (made.ended.exit_code, made.ended.position)
+        assert (outcome.bad is not None) == (b"MONEY LOST" in made.console)
+        (tmp_path / IMAGE.name).unlink(missing_ok=True)  # a recording needs no file of those it was made from
+        with TraceReader(outcome.path) as trace, Player(trace) as player:
+            assert player.run() is None
+            assert player.machine.digest() == made.digest
+            assert [note["name"] for note in trace.header["drives"]] == [IMAGE.name]
+            assert len(trace.header["boot"]["symbols"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(ELF.name, None), (IMAGE.name, None), (IMAGE.name, b"x" * 512), ("bank.elf", None)]
+)
+def test_files_must_stay_what_they_are_while_they_are_hunted_in(
+    name: str, content: bytes | None, tmp_path: Path
+) -> None:
+    """Whatever of a kernel has changed since the hunt began: no run of it is recorded."""
+    shutil.copy(ELF.parent / "bank.elf", tmp_path)
+    first = kernel_job(3, tmp_path)
+    boot = BootOptions(kernel=first.boot.kernel, append=BANK, symbols=(str(tmp_path / "bank.elf"),))
+    file = tmp_path / name
+    if content is not None:
+        file.write_bytes(content)
+    elif name == IMAGE.name:
+        os.utime(file, (1, 1))
+    else:
+        changed = bytearray(file.read_bytes())
+        changed[-1] ^= 1
+        file.write_bytes(changed)
+    job = kernel_job(3, tmp_path, boot=boot, guest_hash=first.guest_hash, notes=first.notes)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(UsageError, match=f"{name}.*was changed while it was hunt"):
+        hunt([job], executor, ahead=1)
+    assert not job.path.exists()
+
+
+def test_a_kernel_is_hunted_by_the_verb(tmp_path: Path) -> None:
+    boots = ("--kernel", "kernel.elf", "--drive", "kernel.img", "--append", BANK)
+    before = IMAGE.read_bytes()
+    report = vmrec("hunt", *boots, "--chaos", "1..50", "--seed", 1, "--json", cwd=tmp_path, status=1).json
+    assert IMAGE.read_bytes() == before
+    assert names(tmp_path) == ["kernel-bad.vmrec", "kernel-good.vmrec"]
+    assert (report["good"]["exit_code"], report["bad"]["exit_code"]) == (0, 1)
+    assert report["diff"]["cause"]["a"]["kind"] == "clock"
+    for name, words in (("kernel-good", b"balance 40 of 40: good"), ("kernel-bad", b"MONEY LOST")):
+        assert words in vmrec("replay", name, "--check", cwd=tmp_path).out
+    same = ("record", *boots, "--chaos", report["bad"]["chaos"], "--seed", 1, "-o", "by-hand.vmrec")
+    vmrec(*same, cwd=tmp_path)
+    vmrec("diff", "kernel-bad", "by-hand", cwd=tmp_path, status=0)
+
+
+def test_what_a_kernel_prints_can_make_a_boot_a_bad_one(tmp_path: Path) -> None:
+    boots = ("--kernel", "kernel.elf", "--append", "run=ls", "--device", "virtio-rng", "--virtio", "legacy")
+    done = vmrec("hunt", *boots, "--chaos", "1..3", "--until", "console~panic", cwd=tmp_path, status=1)
+    assert b"No run was good" in done.out
+    assert b"(console~panic): kernel-bad.vmrec" in done.out
+    assert b"there is no virtio block device" in vmrec("replay", "kernel-bad", cwd=tmp_path).out
 
 
 # --------------------------------------------------------------------------------------------------------- conditions
@@ -272,6 +363,12 @@ def test_input_comes_from_a_file(tmp_path: Path) -> None:
         (("race", "-o", "none"), "none: cannot hold recordings: No such file or directory"),
         (("race", "--input", "-"), "--input -: is not a regular file"),
         (("race", "--ram", "64K", "--isa", "rv64gc"), "rv64gc is 64-bit"),
+        (("race", "--kernel", "kernel.elf"), "race: GUEST is a program on the bare machine"),
+        (("race", "--drive", "kernel.img"), "a machine of rv32im has no virtio devices"),
+        (("--kernel", "none"), "none: there is no such file"),
+        (("--append", "x"), "name one with --kernel"),
+        (("--kernel", "kernel.elf", "--drive", "none"), "--drive none: cannot be read"),
+        (("--kernel", "kernel.elf", "--device", "virtio-net"), "there is no device 'virtio-net'"),
     ],
 )
 def test_mistakes_are_trouble_at_once(arguments: tuple[str, ...], message: str, tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""vmrec hunt: records a guest under seed after seed until one run is good and one bad, and tells them apart."""
+"""vmrec hunt: records a guest or a kernel under seed after seed until one is good and one bad, and compares them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ from typing import Annotated, Any
 import typer
 
 from vmrec.cli.diff import compare, show
+from vmrec.cli.drives import DeviceOption, DriveOption, VirtioOption, open_images
 from vmrec.cli.live import (
     SEED_MAX,
+    AppendOption,
+    BiosOption,
     CaptureOption,
+    DtbOption,
+    InitrdOption,
     InputAtOption,
     InputOption,
     IsaOption,
+    KernelOption,
     LiveOptions,
     RamOption,
     SeedOption,
+    SymbolsOption,
     default_capture,
-    find_guest,
 )
 from vmrec.cli.options import GuestArgument, JsonOption
 from vmrec.cli.output import plural, print_json, progress, write
@@ -37,8 +43,9 @@ from vmrec.cli.paths import SUFFIX, shown, trace_directory
 from vmrec.cli.workers import workers
 from vmrec.errors import UsageError
 from vmrec.guest.elf import Guest
+from vmrec.machine.boot import BootOptions
 from vmrec.machine.machine import Machine
-from vmrec.record.hunt import REASONS, Catch, Condition, Job, Outcome, hunt
+from vmrec.record.hunt import REASONS, Catch, Condition, Job, Outcome, hunt, what_it_is
 from vmrec.record.sources import ScriptedInput, draw_seed
 
 MAX_INSNS = 1_000_000_000
@@ -71,6 +78,12 @@ def command(
         ),
     ] = None,
     capture: CaptureOption = None,
+    bios: BiosOption = None,
+    kernel: KernelOption = None,
+    initrd: InitrdOption = None,
+    append: AppendOption = None,
+    dtb: DtbOption = None,
+    symbols: SymbolsOption = None,
     isa: IsaOption = None,
     ram: RamOption = "128M",
     input: InputOption = None,
@@ -79,12 +92,18 @@ def command(
     max_insns: Annotated[
         int, typer.Option(metavar="N", min=1, help="End a run after N instructions, with the reason max-insns.")
     ] = MAX_INSNS,
+    drive: DriveOption = None,
+    device: DeviceOption = None,
+    virtio: VirtioOption = "modern",
     json: JsonOption = False,
 ) -> int:
-    """Record a guest under one chaos seed after another, until one run is good and one bad.
+    """Record a guest, or a kernel's boots, under one chaos seed after another, until one run is good and one bad.
 
     Both recordings are kept (GUEST-good.vmrec and GUEST-bad.vmrec; existing files stay), and their first difference is
     shown. Runs are recorded in parallel, but the result is that of the lowest seeds, whatever N.
+
+    What boots, and from which disks, is said as to `vmrec record`. Every run begins with the images as they are: what a
+    guest writes to a drive stays in its own run.
 
     Exit status: 0 if every run was good, 1 if there was a bad one, 2 for trouble.
 
@@ -93,11 +112,17 @@ def command(
       vmrec hunt race --chaos 1..200
       vmrec hunt boot.elf -j 8 --until console~PANIC --until reason==trap-loop
       vmrec hunt boot.elf --max-insns 50000000 --until reason==max-insns
+      vmrec hunt --kernel Image --drive root.img --append 'root=/dev/vda ro'
+      vmrec hunt --kernel Image --initrd root.cpio --until 'console~Kernel panic'
     """
-    found = find_guest(guest, "hunt")
     seeds = _seeds(chaos)
     conditions = tuple(Condition.parse(text) for text in until or ("exit!=0", "reason!=poweroff"))
-    options = LiveOptions(guest, isa, ram, input, tuple(input_at or ()), "virtual", seed, seeds[0])
+    options = LiveOptions(
+        guest, isa, ram, input, tuple(input_at or ()), "virtual", seed, seeds[0],
+        boot=BootOptions(bios, kernel, initrd, append, dtb, tuple(symbols or ())),
+        drives=tuple(drive or ()), devices=tuple(device or ()), virtio=virtio,
+    )  # fmt: skip
+    found = options.find("hunt")
     place = trace_directory() if output is None else output
     with _workshop(place) as folder:
         first = _first_job(options, found, capture, max_insns, conditions, folder)
@@ -161,12 +186,15 @@ def _first_job(
     ScriptedInput.parse(options.input_at)
     if options.input is not None and not os.path.isfile(options.input):
         raise UsageError(f"--input {options.input}: is not a regular file; every run of a hunt reads it anew.")
-    config = options.config(guest)
+    with contextlib.ExitStack() as stack:
+        images = open_images(options.drives, stack)
+        config = options.config(guest, images.sizes)
+        drives, notes = [image.path for image in images.images], [image.note() for image in images.images]
     Machine(config, guest).close()
     assert options.chaos is not None
     return Job(
-        guest=Path(guest.path),
-        guest_hash=guest.hash,
+        guest=None if options.boot else Path(guest.path),
+        guest_hash=what_it_is(guest),
         config=config,
         capture=capture or default_capture(config),
         seed=draw_seed() if options.seed is None else options.seed,
@@ -177,6 +205,9 @@ def _first_job(
         until=until,
         path=folder / f"{options.chaos}{SUFFIX}",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        boot=options.boot,
+        drives=tuple(drives),
+        notes=tuple(notes),
     )
 
 

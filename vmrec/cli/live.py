@@ -3,7 +3,7 @@
 
     options ──▶ Live ──▶ machine, console in and out, signals ──▶ Ended ──▶ summary
 
-`record` adds a trace to it, `run` nothing, `hunt` only takes some of the options.
+`record` adds a trace to it, `run` nothing, `hunt` only takes the options.
 """
 
 from __future__ import annotations

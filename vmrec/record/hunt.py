@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Hunting: one guest recorded under seed after seed, until one run is good and one bad.
+"""Hunting: a guest, or a kernel with its disks, recorded under seed after seed, until one run is good and one bad.
 
     seeds ──▶ Job ──▶ record_job (a worker process each) ──▶ Outcome ──▶ hunt: in the order of seeds ──▶ Catch
 
 Workers may be done in any order, and may have gone too far; what comes out is decided in the order of seeds, so it is
-the same with any number of workers.
+the same with any number of workers. Each reads the files itself, and finds in them what was there at the beginning.
 """
 
 from __future__ import annotations
@@ -16,20 +16,25 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from blake3 import blake3
 
 from vmrec.errors import UsageError, VmrecError
-from vmrec.guest.elf import load_guest
+from vmrec.guest.elf import Guest, load_guest
 from vmrec.machine.board import MachineConfig
+from vmrec.machine.boot import BootOptions, place, read_boot_files
 from vmrec.machine.machine import Machine
+from vmrec.record.drives import ImageSet
 from vmrec.record.recorder import TraceSink, make_header
 from vmrec.record.session import LiveRun, World
 from vmrec.record.sources import ChaosClock, FilePaced, InputPlan, ScriptedInput, SeededEntropy
+from vmrec.trace.codec import pack
 from vmrec.trace.writer import TraceWriter
 
-__all__ = ["Catch", "Condition", "Job", "Outcome", "hunt", "record_job"]
+__all__ = ["Catch", "Condition", "Job", "Outcome", "hunt", "record_job", "what_it_is"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +83,13 @@ REASONS = ("poweroff", "reset", "waiting-for-ever", "trap-loop", "max-insns")
 class Job:
     """One run to record: everything that it depends on, so that any process can do it.
 
-    `guest` is the ELF file and `guest_hash` (32 bytes) what it must hold; `input` a regular file for the console, or
-    None; `script` the values of --input-at; `until`: any of these makes a run a bad one. The recording goes to `path`.
+    `guest` is the ELF file, or None if `boot` names images instead; `guest_hash` is what they must hold
+    (`what_it_is`); `input` a regular file for the console, or None; `script` the values of --input-at; `until`: any of
+    these makes a run a bad one. `drives` are image files, and `notes` what each must be (`DriveImage.note`). The
+    recording goes to `path`.
     """
 
-    guest: Path
+    guest: Path | None
     guest_hash: bytes
     config: MachineConfig
     capture: str
@@ -94,6 +101,9 @@ class Job:
     until: tuple[Condition, ...]
     path: Path
     created: str
+    boot: BootOptions = field(default_factory=BootOptions)
+    drives: tuple[str, ...] = ()
+    notes: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +128,42 @@ def record_job(job: Job) -> Outcome:
         return Outcome(job.chaos, job.path, trouble=str(error))
 
 
+def what_it_is(guest: Guest) -> bytes:
+    """32 bytes that differ if anything in a guest, its images or its names does."""
+    boot = None if guest.boot is None else guest.boot.to_dict()
+    return blake3(pack([guest.hash, boot, [blake3(elf).digest() for elf in guest.more_elfs]])).digest()
+
+
+def _guest(job: Job) -> Guest:
+    """The job's guest, read now. Raises UsageError if it is not what it was."""
+    guest = place(read_boot_files(job.boot), job.config) if job.guest is None else load_guest(job.guest)
+    if what_it_is(guest) != job.guest_hash:
+        files = [str(job.guest)] if job.guest is not None else [*job.boot.paths().values(), *job.boot.symbols]
+        one = "" if len(files) == 1 else "one of them "
+        raise UsageError(f"{', '.join(files)}: {one}was changed while it was hunted in; start again")
+    return guest
+
+
+def _check_images(job: Job, images: ImageSet) -> None:
+    """Raises UsageError if one of them is not what it was."""
+    for image, note in zip(images.images, job.notes, strict=True):
+        if image.note() != note:
+            raise UsageError(f"--drive {image.path}: was changed while it was hunted in; start again")
+
+
 def _record(job: Job) -> Outcome:
-    guest = load_guest(job.guest)
-    if guest.hash != job.guest_hash:
-        raise UsageError(f"{job.guest}: was changed while it was hunted in; start again")
+    guest = _guest(job)
     source = None if job.input is None else FilePaced(job.input)
     console: list[bytes] = []
-    with Machine(job.config, guest) as machine:
-        header = make_header(machine, capture=job.capture, seed=job.seed, chaos=job.chaos, created=job.created)
-        world = World(
-            SeededEntropy(job.seed), InputPlan(ScriptedInput.parse(job.script), source), ChaosClock(job.chaos)
+    with ImageSet(job.drives) as images, Machine(job.config, guest) as machine:
+        _check_images(job, images)
+        header = make_header(
+            machine, capture=job.capture, seed=job.seed, chaos=job.chaos, created=job.created, drives=job.notes
         )
+        inputs = InputPlan(ScriptedInput.parse(job.script), source)
+        world = World(SeededEntropy(job.seed), inputs, ChaosClock(job.chaos), drives=images)
         with closing(world.inputs), TraceSink(TraceWriter(job.path, header)) as sink:
+            sink.begin(machine)
             run = LiveRun(
                 machine,
                 world,
