@@ -162,6 +162,7 @@ class TraceFile:
         self._built_frames = 0
         self._page_cache: dict[int, dict[bytes, bytes]] = {}
         self._maps: dict[int, dict[int, bytes]] = {}
+        self._last: int | None = None
         self._unpacked: dict[int, tuple[FrameInfo, bytes]] = {}
 
     # ------------------------------------------------------------------------------------------------- the file
@@ -194,7 +195,9 @@ class TraceFile:
     @property
     def last_position(self) -> int:
         """Position up to which the trace is complete."""
-        return self.frames[-1].last
+        if self._last is None:  # asked for at every stop of a search
+            self._last = self.frames[-1].last
+        return self._last
 
     def refresh(self) -> bool:
         """Takes up what a recorder has written since; returns whether there are new frames.
@@ -202,6 +205,7 @@ class TraceFile:
         Raises TraceError if the file became shorter.
         """
         frames, end = len(self._table), self._table.end
+        self._last = None
         self._source.refresh()
         if self._source.size < end:
             raise TraceError(self.path, self._source.size, "became shorter while it was read: recorded over?")
