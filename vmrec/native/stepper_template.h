@@ -768,8 +768,8 @@ finish:
     vm->time.position = POSITION();
     pc = (UX)h->pc;
     if (!in->recheck && linger && vm->time.position < limit && !vm->attention) {
-        if (in->reasons != reasons || (kinds & FLOAT_OWN) || floats * FLOATS_STAY >= vm->time.position - chunk
-            || !engine_takes(vm, pc) || !engine_worth(vm, pc))
+        int dense = floats * FLOATS_STAY >= vm->time.position - chunk && !in->uncounted;
+        if (in->reasons != reasons || (kinds & FLOAT_OWN) || dense || !engine_takes(vm, pc) || !engine_worth(vm, pc))
             goto chunk;
     }
     in->lingering = in->recheck;
