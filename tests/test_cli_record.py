@@ -212,7 +212,7 @@ def test_every_clean_end_is_good(guest: str, reason: str, place: Path, run: Insi
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "which guest? Name an ELF file, or one of the guests that come with vmrec: counters,"),
+        ((), "which guest? Name an ELF file, or one of the guests that come with vmrec: board, counters,"),
         (("helo",), "helo: there is no such file, and no guest of that name comes with vmrec. Did you mean hello?"),
         (("empty",), "empty: is empty"),
         (("text",), "text: is not an ELF file"),
