@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,12 @@ from vmrec.errors import UsageError
 from vmrec.guest.builtin import builtin_guest
 from vmrec.guest.elf import load_guest
 from vmrec.machine.board import MachineConfig
-from vmrec.machine.boot import BootOptions, place, read_boot_files
+from vmrec.machine.boot import BootOptions, device_tree, place, read_boot_files
 from vmrec.record.drives import ImageSet
 from vmrec.record.hunt import Condition, Job, Outcome, hunt, what_it_is
 from vmrec.replay.player import Player
+from vmrec.replay.points import Traps
+from vmrec.replay.timeline import Timeline
 from vmrec.trace.reader import TraceReader
 
 
@@ -216,6 +219,35 @@ def test_files_must_stay_what_they_are_while_they_are_hunted_in(
     with ThreadPoolExecutor(1) as executor, pytest.raises(UsageError, match=f"{name}.*was changed while it was hunt"):
         hunt([job], executor, ahead=1)
     assert not job.path.exists()
+
+
+SUPERVISOR_TIMER = 1 << 63 | 5
+
+
+@pytest.mark.parametrize("timer", ["stimecmp", "SBI"])
+def test_chaos_moves_the_timers_of_kernels(timer: str, tmp_path: Path) -> None:
+    """A slice of 50 us is over after 50 000 steps or so by the virtual clock, and under chaos early and late."""
+    tree = device_tree(None, MachineConfig(isa="rv64gcsu", sbi=True))
+    if timer == "SBI":
+        assert tree.count(b"_sstc\0") == 1
+        tree = tree.replace(b"_sstc\0", b"_zicy\0")  # so that the kernel does not see it
+    (tmp_path / "board.dtb").write_bytes(tree)
+    boots = ("--kernel", "kernel.elf", "--drive", "kernel.img", "--append", BANK, "--dtb", "board.dtb")
+    spans: list[int] = []
+    for chaos in ((), *(("--chaos", seed) for seed in range(1, 5))):
+        name = f"run-{len(chaos) and chaos[1]}.vmrec"
+        shown = vmrec("record", *boots, *chaos, "-o", name, cwd=tmp_path).out
+        assert f"timer: {timer}".encode() in shown
+        with TraceReader(tmp_path / name) as trace, Timeline(trace) as timeline:
+            taken = [hit.step for hit in timeline.hits([Traps(exceptions=False)]) if hit.cause == SUPERVISOR_TIMER]
+        between = [after - before for before, after in pairwise(taken)]
+        if chaos:
+            spans += between
+        else:
+            assert sum(50_000 <= span < 55_000 for span in between) == len(between) - 1 > 50  # one begins anew
+    assert min(spans) < 20_000
+    assert max(spans) > 90_000
+    assert len({span // 5_000 for span in spans}) > 12
 
 
 def test_a_kernel_is_hunted_by_the_verb(tmp_path: Path) -> None:

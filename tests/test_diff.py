@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
 import recordings
 from forging import Change, changed, forge, moved
+from kernels import BANK, record_kernel
 from recordings import record
 
 from vmrec.cli.main import main
@@ -21,9 +24,10 @@ from vmrec.machine.board import GRID
 from vmrec.machine.machine import Engine
 from vmrec.machine.watch import fingerprint, registers
 from vmrec.record.sources import ChaosClock
-from vmrec.replay.lockstep import Opener, Parting, part, same_step
+from vmrec.replay.lockstep import Opener, Parting, part, part_ways, same_step
+from vmrec.replay.names import number
 from vmrec.replay.player import Player
-from vmrec.replay.rows import player_at, rows, steps
+from vmrec.replay.rows import last_events, player_at, rows, steps
 from vmrec.trace.reader import TraceReader
 
 ECHO = ((5_000, b"hello\n"), (40_000, b"quit\n"))
@@ -58,6 +62,10 @@ def differ(a: TraceReader, b: TraceReader, **options: Any) -> Difference:
     assert mirrored.registers == {name: (y, x) for name, (x, y) in found.registers.items()}
     if found.cause is not None:
         assert mirrored.cause == found.cause[::-1]
+    assert (mirrored.ways is None) == (found.ways is None)
+    if found.ways is not None and mirrored.ways is not None:
+        assert mirrored.ways.parting.position == found.ways.parting.position > found.position
+        assert mirrored.ways.events == found.ways.events[::-1]
     for facts in found.events:
         assert all(fact.position <= found.position for fact in facts)
     report = Report(found, a, b)
@@ -84,6 +92,14 @@ def by_hand(a: TraceReader, b: TraceReader, last: int) -> int | None:
     for one, other in zip(steps(a, 0, last), steps(b, 0, last), strict=False):
         if not same_step(one, other):
             return one.position
+    return None
+
+
+def ways_by_hand(a: TraceReader, b: TraceReader, first: int, last: int) -> int | None:
+    """The first step that is of other instructions, found by looking at every row."""
+    for one, other in zip_longest(rows(a, first, last), rows(b, first, last)):
+        if one is None or other is None or (one.pc, one.code, one.trap) != (other.pc, other.code, other.trap):
+            return int((one or other).position)  # type: ignore[union-attr]
     return None
 
 
@@ -136,6 +152,73 @@ def test_a_good_and_a_bad_run_of_the_race(make: Make) -> None:
     assert {one.interrupt, other.interrupt} == {None, 7}
     assert len(found.parting.before) == len(found.parting.after_a) == len(found.parting.after_b) == 3
     assert "takes an interrupt there, the other does not" in found.message
+
+
+@pytest.fixture
+def boots(tmp_path: Path) -> Iterator[list[TraceReader]]:
+    """Boots of the teaching kernel with the two tellers, under five seeds."""
+    paths = [record_kernel(tmp_path / f"boot-{seed}.vmrec", BANK, chaos=seed).path for seed in range(1, 6)]
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(TraceReader(path)) for path in paths]
+
+
+def test_where_two_boots_of_a_kernel_go_different_ways(boots: list[TraceReader]) -> None:
+    """A kernel reads the time long before it matters: then the first step that differs is of the same instruction."""
+    for a, b in pairwise(boots):
+        found = differ(a, b)
+        assert "the same instruction has another effect" in found.message
+        assert found.ways is not None
+        place = found.ways.parting.position
+        assert place == ways_by_hand(a, b, found.position, place + 1)
+        assert found.ways.parting.a is not None
+        assert found.ways.parting.b is not None
+        assert {found.ways.parting.a.interrupt, found.ways.parting.b.interrupt} == {None, 5}
+        assert "takes an interrupt there, the other does not" in found.ways.message
+        last = tuple(last_events(trace, place, 1)[0] for trace in (a, b))
+        assert found.ways.events == tuple(map(Fact.of, last))
+        text = "\n".join(line.text for line in Report(found, a, b).lines())
+        assert f"They go different ways from position {number(place)} on" in text
+        document = Report(found, a, b).to_dict()["ways"]
+        assert (document["position"], document["message"]) == (place, found.ways.message)
+        assert len(document["before"]) == len(document["after"]["a"]) == 3
+
+
+def test_a_replay_goes_no_other_way_than_itself(boots: list[TraceReader]) -> None:
+    """Also if one of the two was recorded in full, and runs were cut at other places."""
+    trace = boots[0]
+    assert part_ways(opener(trace), opener(trace), 100_000, 2_000_000) is None
+    assert part_ways(opener(trace), opener(trace), trace.last_position - 5_000, trace.last_position + 5_000) is None
+
+
+@pytest.mark.parametrize("seeds", [(1, 2), (3, 4), (5, 6)])
+@pytest.mark.parametrize("guest", ["race", "timer", "counters"])
+@pytest.mark.parametrize("first", [0, 30_000])
+def test_ways_are_found_exactly(guest: str, seeds: tuple[int, int], first: int, make: Make) -> None:
+    a, b = (make(guest, chaos=seed, max_insns=100_000) for seed in seeds)
+    last = min(a.last_position, b.last_position)
+    found = part_ways(opener(a), opener(b), first, last, context=2)
+    assert (None if found is None else found.position) == ways_by_hand(a, b, first, last)
+
+
+def test_one_that_ends_goes_a_way_of_its_own(make: Make) -> None:
+    short, long = (make("race", chaos=1, max_insns=count) for count in (60_000, 90_000))
+    found = part_ways(opener(short), opener(long), 50_000, 80_000)
+    assert found is not None
+    assert (found.position, found.a) == (60_000, None)
+    assert found.b is not None
+    assert part_ways(opener(short), opener(long), 50_000, 60_000) is None
+
+
+def test_runs_that_differ_in_values_alone_go_the_same_way(make: Make, tmp_path: Path) -> None:
+    """And where they part at once, there is nothing more to say."""
+    dice = [make("dice", seed=seed) for seed in (1, 2)]
+    found = differ(*dice)
+    assert found.kind == "step"
+    expected = ways_by_hand(*dice, found.position, min(trace.last_position for trace in dice))
+    assert (found.ways and found.ways.parting.position) == expected
+    raced = differ(make("race", chaos=1), make("race", chaos=2))
+    assert "takes an interrupt" in raced.message
+    assert raced.ways is None
 
 
 @pytest.mark.parametrize("seeds", [(1, 2), (3, 4), (5, 6), (7, 8)])

@@ -34,13 +34,15 @@ def command(
     """Find the first difference of two recordings: the step, what it did in each, and the first event that differs.
 
     Only what can differ is executed: two recordings of one guest on one machine are the same up to the first event that
-    is not. How they were captured makes no difference. If guests or machines differ, they are compared step by step
-    from the start; if one recording is the beginning of the other, it is said where it ends.
+    is not. How they were captured makes no difference. If the first step that differs is the same instruction in both,
+    it is also said where they go different ways. If guests or machines differ, they are compared step by step from the
+    start; if one recording is the beginning of the other, it is said where it ends.
 
     \b
     In JSON: same, kind ("step", "event", "length", "header", "recording"),
     position, cause {a, b}: {kind, position, data}, the step in a and b: {pc,
-    symbol, line, instruction, …}, registers, memory, last_events, compared.
+    symbol, line, instruction, …}, registers, memory, ways (the first step that
+    only one of them makes, if that is a later one), last_events, compared.
 
     Exit status: 0 if they are the same, 1 if they differ, 2 for trouble.
 

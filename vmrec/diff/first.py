@@ -5,6 +5,7 @@
     records   events and outputs            the first event that differs: the cause        (read, not executed)
     digests   at the same grid positions    whether the recordings agree with their events (read, not executed)
     replays   from the cause on, in step    the first step that differs, exactly           (replay/lockstep.py)
+    replays   from there on, a while        the first instruction that only one executes: where they go different ways
 
 Two recordings of one guest on one machine cannot differ before the first event that differs: state is a function of
 the events. So only the stretch from there on is executed. With other guests or machines that does not hold, and the
@@ -17,11 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, zip_longest
 from typing import Any
 
 from vmrec.events import EVENT_KINDS, OUTPUT_KINDS
-from vmrec.replay.lockstep import Parting, part
+from vmrec.replay.lockstep import Parting, part, part_ways, same_way
 from vmrec.replay.player import Player
 from vmrec.replay.rows import last_events, player_at
 from vmrec.trace.digests import digest_of
@@ -29,10 +31,12 @@ from vmrec.trace.layout import RECORD_KINDS
 from vmrec.trace.objects import DigestMark
 from vmrec.trace.reader import TraceReader
 
-__all__ = ["CONTEXT", "Compared", "Difference", "Fact", "Same", "diff"]
+__all__ = ["CONTEXT", "Compared", "Difference", "Fact", "Same", "Ways", "diff"]
 
 #: Steps and events shown around a difference, if nothing else is asked for.
 CONTEXT = 3
+#: Behind the first step that differs, so many are looked at for one at which the two go different ways.
+WAYS_STEPS = 1 << 22
 _EVENTS = frozenset(EVENT_KINDS)
 _OUTPUTS = frozenset(OUTPUT_KINDS)
 #: Fields of the header beside guest and machine that are worth a word if they differ.
@@ -101,6 +105,18 @@ class Same:
 
 
 @dataclass(frozen=True, slots=True)
+class Ways:
+    """Where two runs that have differed for a while go different ways: the first step that is of other instructions.
+
+    `message` says what happens there, `events` are the last event of a and of b up to there.
+    """
+
+    message: str
+    parting: Parting
+    events: tuple[Fact | None, Fact | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """The two recordings differ. `position` is the first at which they do, `kind` says what it is a position of:
 
@@ -112,7 +128,8 @@ class Difference:
                 differs although all events before it are the same (`recorded` has both), or where one stops replaying
 
     `cause` is the first event that differs (a, b; None: no further event), or what differs in the headers.
-    `events` are the last events of a and b up to there.
+    `events` are the last events of a and b up to there. `ways`, if the first step that differs is the same instruction
+    in both: where they go different ways later on, None if they do not within `WAYS_STEPS`.
     """
 
     kind: str
@@ -123,6 +140,7 @@ class Difference:
     recorded: tuple[Fact | None, Fact | None] | None = None
     parting: Parting | None = None
     events: tuple[tuple[Fact, ...], tuple[Fact, ...]] = field(default=((), ()))
+    ways: Ways | None = None
 
     @property
     def registers(self) -> dict[str, tuple[int, int]]:
@@ -331,7 +349,26 @@ class _Comparison:
             if divergence is not None:
                 message = f"{name} does not replay as recorded ({divergence.message}); `vmrec verify` explains it"
                 return self._difference("recording", parting.position, message, cause=cause)
-        return self._difference("step", parting.position, _in_words(parting), cause=cause, parting=parting)
+        ways = None if "guest" in self._headers else self._ways(parting)
+        return self._difference("step", parting.position, _in_words(parting), cause=cause, parting=parting, ways=ways)
+
+    def _ways(self, parting: Parting) -> Ways | None:
+        """Where they go different ways, if not at `parting`."""
+        if parting.a is None or parting.b is None or not same_way(parting.a, parting.b):
+            return None
+        found = part_ways(
+            partial(player_at, self._a),
+            partial(player_at, self._b),
+            parting.position + 1,
+            min(parting.position + WAYS_STEPS, self._until),
+            context=self._context,
+            progress=self._progress,
+        )
+        if found is None or found.divergence_a is not None or found.divergence_b is not None:
+            return None
+        last = [last_events(trace, found.position, 1) for trace in (self._a, self._b)]
+        a, b = (Fact.of(wires[-1]) if wires else None for wires in last)
+        return Ways(_in_words(found), found, (a, b))
 
     def _part(self, first: int, *, same_ram: bool, opened: list[bytes]) -> Parting | None:
         """The first step that differs; the digests of both replays at `first` go to `opened`."""

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
-from vmrec.diff.first import Compared, Difference, Fact, Same
+from vmrec.diff.first import Compared, Difference, Fact, Same, Ways
+from vmrec.replay.lockstep import Parting
 from vmrec.replay.names import Names, number, record_text
 from vmrec.replay.player import trace_guest
 from vmrec.replay.rows import Step
@@ -51,14 +52,15 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain values (bytes as they are).
 
-        same, kind, position, message, cause, recorded, a, b, registers, memory, before, after, last_events, compared;
-        of all but same and compared there is only null if the recordings are the same.
+        same, kind, position, message, cause, recorded, a, b, registers, memory, before, after, ways, last_events,
+        compared; of all but same and compared there is only null if the recordings are the same.
         """
         result = self.result
         document: dict[str, Any] = dict.fromkeys(
-            ("kind", "position", "message", "cause", "recorded", "a", "b", "registers", "memory", "before", "after"),
-        )
-        document = {"same": self.same, **document, "last_events": None, "compared": _compared(result.compared)}
+            ("kind", "position", "message", "cause", "recorded", "a", "b", "registers", "memory", "before", "after",
+             "ways", "last_events"),
+        )  # fmt: skip
+        document = {"same": self.same, **document, "compared": _compared(result.compared)}
         if isinstance(result, Same):
             return document
         parting = result.parting
@@ -72,17 +74,29 @@ class Report:
         }
         if parting is not None:
             document |= {
-                "a": self._step(0, parting.a),
-                "b": self._step(1, parting.b),
                 "registers": {name: {"a": a, "b": b} for name, (a, b) in result.registers.items()},
                 "memory": list(result.memory),
-                "before": [self._step(0, step) for step in parting.before],
-                "after": {
-                    "a": [self._step(0, step) for step in parting.after_a],
-                    "b": [self._step(1, step) for step in parting.after_b],
-                },
+                **self._parting(parting),
+            }
+        if result.ways is not None:
+            document["ways"] = {
+                "position": result.ways.parting.position,
+                "message": result.ways.message,
+                **self._parting(result.ways.parting),
+                "last_event": _pair(result.ways.events),
             }
         return document
+
+    def _parting(self, parting: Parting) -> dict[str, Any]:
+        return {
+            "a": self._step(0, parting.a),
+            "b": self._step(1, parting.b),
+            "before": [self._step(0, step) for step in parting.before],
+            "after": {
+                "a": [self._step(0, step) for step in parting.after_a],
+                "b": [self._step(1, step) for step in parting.after_b],
+            },
+        }
 
     def _step(self, side: int, step: Step | None) -> dict[str, Any] | None:
         return None if step is None else self._names[side].step_fields(step)
@@ -104,10 +118,13 @@ class Report:
             found += _blank(_facts(title, result.cause))
         if result.recorded is not None:
             found += _blank(_facts("Recorded", result.recorded))
-        found += _blank(self._steps(result))
+        if result.parting is not None:
+            found += _blank(self._steps("The first step that differs", result.parting))
         found += _blank(_registers(result))
         found += _blank(self._memory(result))
         found += _blank(_last_events(result))
+        if result.ways is not None:
+            found += self._ways(result.ways)
         return [*found, *_blank(_what_was_compared(result.compared))]
 
     def _recordings(self, compared: Compared) -> Iterator[Line]:
@@ -120,11 +137,14 @@ class Report:
             text = f"{_SIDES[side]}  {name}: {self._guests[side]}, {_steps(compared.lengths[side])}, {ending}"
             yield from _wrapped(_SIDES[side], text, "   ")
 
-    def _steps(self, result: Difference) -> Iterator[Line]:
-        parting = result.parting
-        if parting is None:
-            return
-        yield Line("heading", "The first step that differs")
+    def _ways(self, ways: Ways) -> Iterator[Line]:
+        where = number(ways.parting.position)
+        yield from _paragraph("heading", f"They go different ways from position {where} on: {ways.message}.")
+        yield from _blank(self._steps("The first step that only one of them makes", ways.parting))
+        yield from _blank(_facts("The last event before it", ways.events))
+
+    def _steps(self, title: str, parting: Parting) -> Iterator[Line]:
+        yield Line("heading", title)
         shown: list[tuple[Style, int, Step]] = [("", 0, step) for step in parting.before]
         shown += [(_SIDES[side], side, step) for side, step in enumerate((parting.a, parting.b)) if step is not None]
         shown += [("a", 0, step) for step in parting.after_a] + [("b", 1, step) for step in parting.after_b]

@@ -8,6 +8,9 @@
 Registers and inflow say all only if RAM was equal at the start. Where it was not (two different guests), rows are
 captured and compared as well; that is some ten times slower.
 
+Two replays that differ may still execute the same instructions for long: `part_ways` finds where that ends. There only
+rows are compared, without what is loaded and stored.
+
 A player cannot go back, so whoever wants to look closer opens another one, from the checkpoint before.
 """
 
@@ -17,20 +20,25 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, zip_longest
+from typing import Any
 
+from vmrec.machine.rows import RowDecoder
 from vmrec.machine.watch import fingerprint, forget_inflow, registers
 from vmrec.replay.divergence import Divergence
 from vmrec.replay.player import Player
 from vmrec.replay.rows import CHUNK, FRESH, Step, walk
+from vmrec.trace.codec import unpack_stream
 
-__all__ = ["Opener", "Parting", "part", "same_step"]
+__all__ = ["Opener", "Parting", "part", "part_ways", "same_step", "same_way"]
 
 #: Gives a fresh player that stands at a position.
 Opener = Callable[[int], Player]
 #: A chunk of this many steps is walked, one of up to that many is run before it is looked at.
 WALKED = CHUNK
 LONGEST = 1 << 22
+#: Columns of captured rows that say nothing about the way that a machine went.
+_ACCESSES = ("accesses", "addresses", "values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,11 @@ def same_step(a: Step, b: Step) -> bool:
     return all(
         a.writes.get(name) == b.writes.get(name) for name in (*a.writes, *b.writes) if name != "mip"
     )
+
+
+def same_way(a: Step, b: Step) -> bool:
+    """Whether two steps are of the same instruction, with the same interrupt before it, and trap both or neither."""
+    return a.interrupt == b.interrupt and (a.row.pc, a.row.code, a.row.trap) == (b.row.pc, b.row.code, b.row.trap)
 
 
 def part(
@@ -145,10 +158,68 @@ class _Pair:
         return differ
 
 
-def _walk(open_a: Opener, open_b: Opener, begin: int, end: int, context: int) -> Parting | None:
+def part_ways(
+    open_a: Opener,
+    open_b: Opener,
+    first: int,
+    last: int,
+    *,
+    context: int = 0,
+    progress: Callable[[int], None] = lambda position: None,
+) -> Parting | None:
+    """The first of the steps first … last-1 at which two replays execute different instructions, or one has ended.
+
+    None if there is none. State may differ from the start. `context` and `progress` as of `part`; `registers` are all
+    that differ there. Raises what the openers raise.
+    """
+    with ExitStack() as stack:
+        players = [stack.enter_context(opener(first)) for opener in (open_a, open_b)]
+        for player in players:
+            player.machine.start_capture()
+        at, where = first, None
+        while where is None and at < last:
+            end = min(at + CHUNK, last)
+            where = _other_way(at, [_columns(player, end) for player in players], players)
+            if where is None and any(player.machine.position < end for player in players):
+                return None  # both have ended
+            at = end
+            progress(at)
+    return None if where is None else _walk(open_a, open_b, where, where + 1, context, same_way)
+
+
+def _columns(player: Player, end: int) -> dict[str, Any]:
+    """What is captured on the way to `end`, to be read without what was before."""
+    player.run_to(end)
+    captured = player.machine.take_captured(close=True, fresh=True)
+    return {} if captured is None else next(unpack_stream(captured.columns))
+
+
+def _other_way(first: int, chunks: list[dict[str, Any]], players: list[Player]) -> int | None:
+    """The first position from `first` on at which the rows of the two players' chunks are of different instructions."""
+    ways = [{name: column for name, column in columns.items() if name not in _ACCESSES} for columns in chunks]
+    if ways[0] == ways[1]:
+        return None
+    decoded = [
+        RowDecoder(player.config).decode(first, columns) if columns else iter(())
+        for player, columns in zip(players, chunks, strict=True)
+    ]
+    for position, (one, other) in enumerate(zip_longest(*decoded), first):  # blocks may have been cut differently
+        if one is None or other is None or (one.pc, one.code, one.trap) != (other.pc, other.code, other.trap):
+            return position
+    return None
+
+
+def _walk(
+    open_a: Opener,
+    open_b: Opener,
+    begin: int,
+    end: int,
+    context: int,
+    same: Callable[[Step, Step], bool] = same_step,
+) -> Parting | None:
     """The first step that differs in a chunk that is short enough to look at every step."""
     before: deque[Step] = deque(maxlen=context)
-    begin = max(begin - context, 0)
+    first, begin = begin, max(begin - context, 0)
     with ExitStack() as stack:
         players = [stack.enter_context(opener(begin)) for opener in (open_a, open_b)]
         states = [registers(player.machine) for player in players]
@@ -158,7 +229,7 @@ def _walk(open_a: Opener, open_b: Opener, begin: int, end: int, context: int) ->
             for state, step in zip(states, steps, strict=True):
                 if step is not None:
                     state.update((name, after) for name, (_, after) in step.writes.items())
-            if a is None or b is None or not same_step(a, b):
+            if a is None or b is None or (position >= first and not same(a, b)):
                 return Parting(
                     position,
                     a,
