@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -12,9 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import Inside, finished, recorded_up_to, started
+from command_line import Inside, finished, recorded_up_to, started, vmrec
 from recordings import record
 
+from vmrec.debug.gdb.packets import encode
 from vmrec.events import EVENT_KINDS
 from vmrec.replay.player import Player
 from vmrec.trace.reader import TraceReader
@@ -135,6 +137,15 @@ def test_where_a_parent_is_looked_for(place: Path, run: Inside, monkeypatch: pyt
     run("replay", elsewhere / "u", "--parent", ".")
     run("info", elsewhere / "u", "--parent", "race.vmrec")
     run("diff", "race", elsewhere / "u", "--parent", "race.vmrec")
+    shown = {}
+    for verb in ("events", "trace", "export"):
+        format_ = ("--msgpack",) if verb == "export" else ()
+        run(verb, *format_, "race", "--to", AT)
+        shown[verb] = run.out
+        assert "is a fork, and its parent is not to be found" in run(verb, *format_, elsewhere / "u", status=2)
+        assert "no such file" in run(verb, *format_, elsewhere / "u", "--parent", "nowhere", status=2)
+        run(verb, *format_, elsewhere / "u", "--parent", "race.vmrec", "--to", AT)
+        assert run.out == shown[verb]
     run("verify", elsewhere / "u", status=2)  # what one command was told does not hold for the next
     assert "no such file" in run("verify", elsewhere / "u", "--parent", "nowhere", status=2)
     monkeypatch.setenv("VMREC_DIR", str(place))
@@ -144,6 +155,27 @@ def test_where_a_parent_is_looked_for(place: Path, run: Inside, monkeypatch: pyt
     run("verify", elsewhere / "u")
     record(place / "race.vmrec.other", "race", capture="full", seed=2)
     run("verify", elsewhere / "u", "--parent", "race.vmrec.other")  # a wrong one is passed over
+
+
+def said_to_dap(command: str, **arguments: object) -> bytes:
+    """A request of the debug adapter protocol on the wire."""
+    body = json.dumps({"seq": 1, "type": "request", "command": command, "arguments": arguments}).encode()
+    return b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def test_debuggers_are_told_where_a_parent_is(place: Path, run: Inside) -> None:
+    run("fork", "race", "--at", AT, "-o", "u.vmrec")
+    elsewhere = place / "elsewhere"
+    elsewhere.mkdir()
+    shutil.move("u.vmrec", elsewhere)
+    where = encode(b"p1042")  # the register when
+    assert "is not to be found" in run("gdb", elsewhere / "u", "--stdio", status=2)
+    named = ("gdb", elsewhere / "u", "--stdio", "--at", AT - 1, "--parent", "race.vmrec")
+    assert encode((AT - 1).to_bytes(8, "little").hex().encode()) in vmrec(*named, cwd=place, typed=where).out
+    typed = said_to_dap("initialize", adapterID="vmrec") + said_to_dap("launch") + said_to_dap("disconnect")
+    without = vmrec("dap", elsewhere / "u", cwd=place, typed=typed).out
+    assert b"is not to be found" in without
+    assert b'"event":"initialized"' in vmrec("dap", elsewhere / "u", "--parent", ".", cwd=place, typed=typed).out
 
 
 def test_a_self_contained_fork_needs_nobody(place: Path, run: Inside) -> None:

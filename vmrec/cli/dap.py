@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vmrec.cli.gdb import LOOPBACK, ExposeOption, HostOption, address_of, check_host, debugged
-from vmrec.cli.options import TraceArgument
+from vmrec.cli.options import ParentOption, TraceArgument, parents_also_in
 from vmrec.cli.output import note
 from vmrec.debug.dap.serve import BUSY, serve_dap
 from vmrec.debug.server import Connection, StreamConnection, listen, serve_clients
@@ -28,6 +28,7 @@ def command(
     host: HostOption = LOOPBACK,
     expose: ExposeOption = False,
     once: Annotated[bool, typer.Option("--once", help="With --port: end when the first client is gone.")] = False,
+    parent: ParentOption = None,
 ) -> int:  # fmt: skip
     """Debug a recording in an editor, forwards and backwards.
 
@@ -46,6 +47,7 @@ def command(
       vmrec dap race.vmrec --port 4711
     """
     check_host(host, expose=expose)
+    parents_also_in(parent)
 
     def opener(name: str | None) -> AbstractContextManager[Target]:
         return debugged(trace if name is None else name, "begin")

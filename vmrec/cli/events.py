@@ -7,7 +7,16 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from vmrec.cli.options import FromOption, JsonOption, KindOption, ToOption, TraceArgument, check_range
+from vmrec.cli.options import (
+    FromOption,
+    JsonOption,
+    KindOption,
+    ParentOption,
+    ToOption,
+    TraceArgument,
+    check_range,
+    parents_also_in,
+)
 from vmrec.cli.output import print_json_list, quantity, quoted, write
 from vmrec.cli.paths import trace_path
 from vmrec.errors import UsageError
@@ -35,6 +44,7 @@ def command(
     first: FromOption = 0,
     last: ToOption = None,
     kind: KindOption = None,
+    parent: ParentOption = None,
     json: JsonOption = False,
 ) -> int:
     """List what came into the machine (input, clock, idle, entropy, and edits by the user: poke, set) and what it gave
@@ -52,6 +62,7 @@ def command(
       vmrec events --from 1000000 --to 2000000 --json
     """
     check_range(first, last)
+    parents_also_in(parent)
     wanted = _kinds(kind)
     path = trace_path(trace)
     with TraceReader(path) as reader:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, BinaryIO
 
 import typer
 
-from vmrec.cli.options import FromOption, ToOption, TraceArgument, check_range
+from vmrec.cli.options import FromOption, ParentOption, ToOption, TraceArgument, check_range, parents_also_in
 from vmrec.cli.output import note, plural, progress, size
 from vmrec.cli.paths import trace_path
 from vmrec.errors import UsageError
@@ -38,6 +38,7 @@ def command(
     first: FromOption = 0,
     last: ToOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
+    parent: ParentOption = None,
 ) -> int:
     """Write a recording as plain maps: one for each instruction, memory access, event and output, in order.
 
@@ -67,6 +68,7 @@ def command(
     check_range(first, last)
     if not msgpack:
         raise UsageError("which format? --msgpack is the one there is. For example: `vmrec export --msgpack -o F`.")
+    parents_also_in(parent)
     path = trace_path(trace)
     if output != "-" and os.path.realpath(output) == os.path.realpath(path):
         raise UsageError(f"-o {output} is the recording itself; choose another name.")

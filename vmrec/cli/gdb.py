@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from vmrec.cli.live import Live
-from vmrec.cli.options import TraceArgument
+from vmrec.cli.options import ParentOption, TraceArgument, parents_also_in
 from vmrec.cli.output import note, quantity, write
 from vmrec.cli.paths import trace_path
 from vmrec.debug.gdb.script import gdb_script
@@ -80,6 +80,7 @@ def command(
         bool, typer.Option("--stdio", help="Serve stdin and stdout, as `target remote | vmrec gdb T --stdio`.")
     ] = False,
     script: Annotated[bool, typer.Option("--script", help="Print the commands for gdb that --launch loads.")] = False,
+    parent: ParentOption = None,
 ) -> int:
     """Debug a recording with gdb, forwards and backwards.
 
@@ -103,6 +104,7 @@ def command(
     if launch and stdio:
         raise UsageError("--launch and --stdio exclude each other: --launch connects by itself.")
     check_host(host, expose=expose)
+    parents_also_in(parent)
     program = find_gdb(gdb) if launch else None
     with debugged(trace, at) as target:
         chosen = (0 if launch else PORT) if port is None else port

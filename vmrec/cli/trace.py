@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vmrec.cli.options import TraceArgument
+from vmrec.cli.options import ParentOption, TraceArgument, parents_also_in
 from vmrec.cli.output import note, quantity, write
 from vmrec.cli.paths import trace_path
 from vmrec.errors import UsageError
@@ -38,6 +38,7 @@ def command(
         typer.Option("--to", metavar="M", min=0, help="End before the step at position M.", show_default=False),
     ] = None,
     accesses: Annotated[bool, typer.Option("--accesses", help="Show memory accesses, one a line.")] = False,
+    parent: ParentOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line instead of text.")] = False,
 ) -> int:
     """List instructions with their position, address, text, and the registers that they changed.
@@ -65,6 +66,7 @@ def command(
       vmrec trace race-1 --from 40980 --to 41000 --accesses
       vmrec trace race-1 --from 0 --to 2000000 --json | grep '"trap": "illegal'
     """
+    parents_also_in(parent)
     path = trace_path(trace)
     with TraceReader(path) as reader:
         asked = first is not None and last is not None

@@ -85,7 +85,7 @@ def _find(child: TraceFile, parent: Mapping[str, Any]) -> TraceFile:
         None,
         f"is a fork, and its parent is not to be found: {parent['name']!r} up to position {parent['position']}, whose "
         f"frame {parent['frame']} has the hash {parent['hash'].hex()}. Put that recording beside this one or into "
-        f"$VMREC_DIR, or name it with --parent (replay, verify, info, diff, fork)",
+        f"$VMREC_DIR, or name it with --parent",
     )
 
 
