@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blake3 import blake3
 from command_line import Inside, environment
 from forging import changed, forge
 from machines import ENGINES, GUESTS, Run, shipped
@@ -23,10 +25,11 @@ from trace_files import noise
 from vmrec.errors import TraceError, UsageError
 from vmrec.events import Disk, Input, Written
 from vmrec.guest.symbols import Symbols
-from vmrec.machine.board import PAGE_SIZE, MachineConfig
+from vmrec.machine.board import PAGE_SIZE, VIRTIO_BASE, MachineConfig
 from vmrec.machine.machine import Engine, Exit, Machine
 from vmrec.record.drives import DriveImage, ImageSet, NoBlocks
 from vmrec.record.fork import Fork
+from vmrec.replay import names
 from vmrec.replay.player import Player
 from vmrec.replay.points import Records, Watch
 from vmrec.replay.timeline import Timeline
@@ -285,25 +288,59 @@ def test_checkpoints_hold_the_drives(virtio: str, inside: Inside, image: Path, t
 
 
 @pytest.mark.usefixtures("fine_grid")
-def test_blocks_that_differ_are_named(inside: Inside, image: Path, tmp_path: Path) -> None:
-    """The recording has another content for a block that was written: the digests and checkpoints behind it say so."""
+@pytest.mark.parametrize("late", [False, True])
+def test_blocks_that_differ_are_named(late: bool, inside: Inside, image: Path, tmp_path: Path) -> None:
+    """The recording has another content for a block that was written: the digests and checkpoints behind it say so.
+
+    The first digest behind the write, or one long after it.
+    """
     path = tmp_path / "disk.vmrec"
     inside(*options(image, "-o", path))
     with TraceReader(path) as trace:
         hashes = trace.page_hashes(trace.checkpoints[-1])
         page = MachineConfig.from_dict(trace.header["machine"]).page_of(0, 1)
-    forged = bytes(32)
+        (store,) = (event.position for event in trace.records() if isinstance(event, Written) and event.sector == 13)
+    forged, good = bytes(32), 150_000 if late else store
 
     def change(obj: list[Any]) -> list[list[Any]]:
         if obj[0] == "digest":
-            return [[*obj[:2], {**obj[2], "value": forged, "ram": forged}]] if obj[1] > 150_000 else [obj]
+            return [[*obj[:2], {**obj[2], "value": forged, "ram": forged}]] if obj[1] > good else [obj]
         if obj[0] == "checkpoint":
             pages = [[index, hashes[page - 1] if index == page else hash_] for index, hash_ in obj[3]]
             return [[*obj[:3], pages]]
         return [obj]
 
-    inside("replay", forge(path, tmp_path / "forged.vmrec", change), "--check", status=1)
+    forged_path = forge(path, tmp_path / "forged.vmrec", change)
+    inside("replay", forged_path, "--check", status=1)
     assert "drive 0 block 1" in inside.err
+    assert f"written by drive 0 block 1: {names.number(store)} " in " ".join(inside.err.split())
+    report = inside.json("replay", forged_path, "--check", status=1)["divergence"]
+    assert (report["last_good"] > store) == late
+    (writer,) = (writer for writer in report["writers"] if writer["what"] == "drive 0 block 1")
+    assert report["blocks"] == [[0, 1]]
+    assert writer["position"] == store
+    with TraceReader(path) as trace, Timeline(trace) as timeline:
+        timeline.seek(writer["position"])
+        step = timeline.step_here()
+        assert step is not None
+        assert step.row.pc == writer["pc"]
+        (access,) = step.row.accesses
+        assert (access.kind, access.address) == ("w", VIRTIO_BASE + 0x50)  # QueueNotify
+
+
+def test_a_diff_names_the_block_that_differs(inside: Inside, image: Path, tmp_path: Path) -> None:
+    """Of two images, the first block that the guest reads and that is another one."""
+    inside(*options(image, "-o", tmp_path / "a.vmrec"))
+    changed = bytearray(image.read_bytes())
+    changed[PAGE_SIZE + 1] ^= 1
+    image.write_bytes(changed)
+    inside(*options(image, "-o", tmp_path / "b.vmrec"))
+    inside("diff", tmp_path / "a.vmrec", tmp_path / "b.vmrec", status=1)
+    for side, block in (("a", BLOCKS[1]), ("b", bytes(changed[PAGE_SIZE : 2 * PAGE_SIZE]))):
+        content = blake3(block).hexdigest()[:16]
+        assert re.search(rf"^{side}  disk at [0-9 ]+: drive 0 block 1, content {content}$", inside.out.decode(), re.M)
+    cause = inside.json("diff", tmp_path / "a.vmrec", tmp_path / "b.vmrec", status=1)["cause"]["a"]
+    assert (cause["kind"], cause["data"]["drive"], cause["data"]["block"]) == ("disk", 0, 1)
 
 
 @pytest.mark.usefixtures("fine_grid")

@@ -63,6 +63,10 @@ class Fact:
             return cls("poke", wire[1], {"address": wire[2], "data": wire[3]})
         if wire[0] == "set":
             return cls("set", wire[1], {"register": wire[2], "value": wire[3]})
+        if wire[0] == "disk":
+            return cls("disk", wire[1], {"drive": wire[2], "block": wire[3], "hash": wire[4]})
+        if wire[0] == "written":
+            return cls("written", wire[1], {"drive": wire[2], "sector": wire[3], "count": wire[4]})
         return cls(wire[0], wire[1], wire[2])
 
     @property

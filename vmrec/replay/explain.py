@@ -9,7 +9,7 @@
                                      checkpoint
                                   3. the interval is replayed twice. If these two disagree, they are compared to the
                                      instruction, and the host is to blame; if they agree, whoever in the replay last
-                                     wrote what differs is listed
+                                     wrote what differs is listed: of a drive's block the store to QueueNotify
 
 Nothing here raises for what it cannot find out: it is left out.
 """
@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from vmrec.guest.symbols import Symbols
-from vmrec.machine.board import PAGE_SIZE, RAM_BASE
+from vmrec.machine.board import PAGE_SIZE, RAM_BASE, SECTOR
 from vmrec.machine.machine import Digest
 from vmrec.machine.watch import RegisterLog, flat_registers
 from vmrec.replay.divergence import Divergence, Writer
@@ -195,6 +195,7 @@ def _explain_digest(trace: TraceReader, divergence: Divergence) -> Divergence:
         devices, differing, pages_at = _at_next_checkpoint(interval, player)
     places = {index: player.config.block_of(index) for index in differing}
     pages = tuple(index for index, place in places.items() if place is None)
+    blocks = tuple(place for place in places.values() if place is not None)
     with interval.open(interval.last) as player:
         twice = interval.digest(player)
     if once.value != twice.value or once.value != divergence.actual:
@@ -211,8 +212,8 @@ def _explain_digest(trace: TraceReader, divergence: Divergence) -> Divergence:
         devices=devices,
         pages=tuple(RAM_BASE + index * PAGE_SIZE for index in pages),
         pages_at=pages_at,
-        blocks=tuple(place for place in places.values() if place is not None),
-        writers=_writers(interval, tuple(registers), pages, pages_at or interval.last),
+        blocks=blocks,
+        writers=_writers(interval, tuple(registers), pages, blocks, pages_at or interval.last),
     )
 
 
@@ -264,27 +265,51 @@ def _at_next_checkpoint(
 
 
 def _writers(
-    interval: _Interval, registers: tuple[str, ...], pages: tuple[int, ...], pages_end: int
+    interval: _Interval,
+    registers: tuple[str, ...],
+    pages: tuple[int, ...],
+    blocks: tuple[tuple[int, int], ...],
+    pages_end: int,
 ) -> tuple[Writer, ...]:
-    """The replay's last writer of each of these registers and pages in the interval, in order of position."""
+    """The replay's last writer of each of these registers and pages in the interval, and of each block at all.
+
+    In order of position. A block may have been written long ago, if what differs is what the recording says of it.
+    """
     wanted = _last_changes(interval, set(registers))
     stores = _last_stores(interval, set(pages[:PAGES]), pages_end)
+    written = _last_written(interval, blocks[:PAGES], pages_end)
+    alone = [*wanted.values(), *(at for at in written.values() if at >= interval.first)]
     found: dict[str, Writer] = {}
     names = Names(trace_guest(interval.trace))
     with interval.open(interval.first) as player:
-        for first, last in _merged([*((at, at + 1) for at in wanted.values()), *stores.values()]):
+        for first, last in _merged([*((at, at + 1) for at in alone), *stores.values()]):
             if not interval.go(player, first):
                 break
             for step in interval.steps(player, last):
                 for register, at in wanted.items():
                     if at == step.position:
                         found[register] = _writer(names, register, step)
+                found.update(_block_writers(names, written, step))
                 for access in step.row.accesses:
                     for index in {access.address - RAM_BASE >> 12, access.address + access.size - 1 - RAM_BASE >> 12}:
                         if access.kind == "w" and index in stores and step.position < stores[index][1]:
                             page = f"page {RAM_BASE + index * PAGE_SIZE:#x}"
                             found[page] = _writer(names, page, step)
+    earlier = sorted({at for at in written.values() if at < interval.first})
+    if earlier:
+        with player_from(interval.trace, _start(interval.trace, earlier[0])) as player:
+            for position in earlier:
+                if not interval.go(player, position):
+                    break
+                for step in walk(player, position + 1):
+                    found.update(_block_writers(names, written, step))
     return tuple(sorted(found.values(), key=lambda writer: (writer.position, writer.what)))
+
+
+def _block_writers(names: Names, written: dict[tuple[int, int], int], step: Step) -> dict[str, Writer]:
+    """What to call each block that was written last by this step, and its writer."""
+    whats = [f"drive {drive} block {block}" for (drive, block), at in written.items() if at == step.position]
+    return {what: _writer(names, what, step) for what in whats}
 
 
 def _last_changes(interval: _Interval, registers: set[str]) -> dict[str, int]:
@@ -317,6 +342,27 @@ def _last_stores(interval: _Interval, pages: set[int], last: int) -> dict[int, t
             if not interval.go(player, min(first + STRETCH, last)):
                 break
             found.update((index, (first, machine.position)) for index in pages & machine.take_changed().keys())
+    return found
+
+
+def _last_written(
+    interval: _Interval, blocks: tuple[tuple[int, int], ...], last: int
+) -> dict[tuple[int, int], int]:
+    """(drive, block) → position of the step before `last` that had it written last, if there is one.
+
+    The recorded outputs tell, since the replay's are the same up to there.
+    """
+    found: dict[tuple[int, int], int] = {}
+    trace = interval.trace
+    for _, wire in trace.objects(0, frozenset(("written",))) if blocks else ():
+        _, at, drive, sector, count = wire
+        if at >= last:
+            break
+        begin, end = sector * SECTOR, sector * SECTOR + count
+        for block in blocks:
+            start = block[1] * PAGE_SIZE
+            if block[0] == drive and max(begin, start) < min(end, start + PAGE_SIZE):
+                found[block] = at
     return found
 
 
