@@ -216,6 +216,7 @@ class TraceFile:
 
     def close(self) -> None:
         """Closes the file; harmless when closed already."""
+        self._last = None
         self._source.close()
 
     def __enter__(self) -> TraceFile:
