@@ -72,6 +72,17 @@ def test_a_replay_never_passes_an_event(number: int) -> None:
     assert waiting == []
 
 
+def test_what_lies_before_a_checkpoint_is_not_looked_at() -> None:
+    """The frame before it ends at its position, too."""
+    frames = Frames([[["console", 7, b"x"]], [["console", 100, b"a"]], [["input", 100, b"y"], ["console", 120, b"b"]]])
+    found = Feed(frames, 100, 2)  # type: ignore[arg-type]
+    assert frames.asked == 1
+    assert found.peek(100) == ["input", 100, b"y"]
+    found.next()
+    assert found.peek(200) == ["console", 120, b"b"]
+    assert frames.asked == 1
+
+
 def test_what_was_looked_at_is_not_looked_at_again() -> None:
     """A replay may come back at every step, for missing pages."""
     frames = Frames([[["console", position, b"x"]] for position in range(100, 200)])

@@ -20,14 +20,16 @@ from recordings import record
 
 from vmrec.errors import TraceError, UsageError
 from vmrec.events import EVENT_KINDS, OUTPUT_KINDS
-from vmrec.machine.board import RAM_BASE
+from vmrec.machine.board import GRID, RAM_BASE
 from vmrec.machine.rows import Row
 from vmrec.replay import timeline as timeline_module
+from vmrec.replay.player import Player
 from vmrec.replay.points import Break, Hit, Point, Records, State, Stop, Traps, Watch
 from vmrec.replay.rewinder import Rewinder
 from vmrec.replay.rows import steps
 from vmrec.replay.timeline import Timeline
 from vmrec.trace.reader import TraceReader
+from vmrec.trace.writer import FRAME_PAGES
 
 TRACES = Path(__file__).parent.parent / "traces"
 #: Short enough for the plain timeline, and between them: traps, interrupts, inputs, entropy, floats, changing code.
@@ -171,6 +173,39 @@ def test_any_way_to_a_position_leads_to_the_same_state(long_trace: Path, timelin
     for position in [*places, *reversed(places), *sorted(places)]:
         timeline.seek(position)
         assert seen(timeline) == expected[position]
+
+
+def test_a_checkpoint_where_something_happens_is_no_other_place(tmp_path: Path) -> None:
+    """What is given there comes behind it in the trace, and what was put out before it is not looked for again."""
+    there = 2 * GRID
+    script = ((there - 1, b"a"), (there, b"b"), (there + 1, b"c"))
+    record(tmp_path / "t", "loop-mem", max_insns=there + 1000, script=script)
+    with TraceReader(tmp_path / "t") as trace:
+        assert [mark.position for mark in trace.checkpoints] == [there]
+        for position in (there, there + 1, there + 500):
+            with Player(trace) as player, Timeline(trace) as timeline:
+                assert player.run_to(position) is None
+                assert player.settle() is None
+                timeline.seek(position)
+                assert timeline._machine.digest() == player.machine.digest()
+
+
+def test_pages_that_changed_together_come_together(long_trace: Path) -> None:
+    with TraceReader(long_trace) as trace, Rewinder(trace, 1 << 28) as rewinder:
+        mark, machine = trace.checkpoints[1], rewinder.player.machine
+        asked: list[int] = []
+
+        def source(index: int) -> bool:
+            asked.append(index)
+            return rewinder._bring_page(index)
+
+        rewinder.player.page_source = source
+        rewinder.go(mark.position + 1_000_000)
+        here = [index for index in trace.page_hashes(mark) if not machine.is_missing(index)]
+        assert len(here) > 60
+        assert len(asked) <= 2 + -(-len(here) // FRAME_PAGES)
+        rewinder.go(mark.position + GRID + 1)  # the digest on the way is compared
+        assert rewinder.player.divergence is None
 
 
 def test_a_far_search_finds_the_one_write(timeline: Timeline) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from trace_files import chained, digest, full_header, outcome, segments, with_header, write_sample
 
 from vmrec.errors import TraceError
-from vmrec.trace.codec import Malformed, compress, decompress, pack, unpack_stream
+from vmrec.trace.codec import Malformed, compress, decompress, pack, unpack_all, unpack_stream
 from vmrec.trace.digests import blake3_of
+from vmrec.trace.objects import check, check_records
 from vmrec.trace.recovery import repair, verify_chain
 
 MiB = 1 << 20
@@ -140,6 +142,7 @@ def test_any_header(tmp_path: Path, changes: dict[str, Any]) -> None:
 
 
 LARGE = pack(bytes(2 * MiB))
+WANTED = frozenset(("console", "input", "stop"))
 
 
 @FUZZ
@@ -151,6 +154,48 @@ def test_any_msgpack(data: bytes) -> None:
                 pass
         except Malformed:
             pass
+
+
+@FUZZ
+@example([["stop"]], b"\x91", b"")
+@example([], b"\xc0\xc4", b"")
+@given(st.lists(OBJECT, max_size=6), st.binary(max_size=9), st.sampled_from([b"", b"\x94\xaacheckpoint", LARGE]))
+def test_unpacking_all_at_once_gives_the_same(objects: list[Any], rest: bytes, more: bytes) -> None:
+    raw = b"".join(map(pack, objects)) + more + rest
+    try:
+        lists = [obj for obj in unpack_stream(raw, kinds=WANTED) if type(obj) is list and obj]
+        expected: Any = [obj for obj in lists if type(obj[0]) is str and obj[0] in WANTED]
+    except Malformed as error:
+        expected = str(error)
+    try:
+        found: Any = unpack_all(raw, WANTED)
+    except Malformed as error:
+        found = str(error)
+    assert found == expected
+
+
+RECORD = st.builds(
+    lambda kind, rest: [kind, *rest],
+    st.sampled_from(["console", "written", "input", "stop"]),
+    st.lists(st.integers(-2, 9) | st.booleans() | st.binary(max_size=2) | st.text(max_size=2), max_size=5),
+)
+
+
+@example([["written", 1, 2, 3, -4]])
+@example([["written", 1, True, 3, 4]])
+@example([["console", 1, "x"], ["written", 1, 2, 3, 4]])
+@given(st.lists(RECORD, max_size=4))
+def test_a_quick_look_at_records_lets_nothing_pass(records: list[list[Any]]) -> None:
+    """Nor does it refuse anything."""
+
+    def good(look: Callable[[], object]) -> bool:
+        try:
+            look()
+        except Malformed:
+            return False
+        return True
+
+    assert good(lambda: check_records(records)) == good(lambda: [check(record) for record in records])
 
 
 # ------------------------------------------------------------------------------------------------------------- bombs

@@ -18,13 +18,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from recordings import record
-from trace_files import PAGES, append, content, digest, header, noise, read_all, sample_objects, segments, write_sample
+from trace_files import (
+    PAGES,
+    append,
+    content,
+    digest,
+    header,
+    noise,
+    read_all,
+    sample_objects,
+    segments,
+    with_header,
+    write_sample,
+)
 
 from vmrec.errors import TraceError, UsageError
 from vmrec.events import Clock, Console, Entropy, Idle, Input, Stop, from_wire
 from vmrec.trace.codec import pack, unpack_stream
 from vmrec.trace.digests import blake3_of
 from vmrec.trace.layout import MAX_GUEST
+from vmrec.trace.objects import Index
 from vmrec.trace.reader import TraceReader
 from vmrec.trace.recovery import verify_chain
 from vmrec.trace.writer import FRAME_PAGES, TraceWriter
@@ -203,6 +216,50 @@ def test_few_pages_go_with_the_rest(path: Path) -> None:
         for page in pages:
             writer.append_page(blake3_of(page), page)
         assert writer.buffered > len(pages) * 4096
+
+
+def test_pages_written_together_are_found_together(path: Path) -> None:
+    contents = [content(str(number)) for number in range(FRAME_PAGES + 1)]
+    hashes = [blake3_of(page) for page in contents]
+    with TraceWriter(path, header()) as writer:
+        for hash_, page in zip(hashes, contents, strict=True):
+            writer.append_page(hash_, page)
+        writer.append(pack(["input", 5, b"x"]), 0, 5)
+    with TraceReader(path) as trace:
+        assert trace.pages_together(hashes[3], lambda hash_: hash_ in (hashes[1], hashes[3], hashes[-1])) == [
+            (hashes[3], contents[3]), (hashes[1], contents[1]),
+        ]  # fmt: skip
+        assert trace.pages_together(hashes[-1], lambda _: True) == [(hashes[-1], contents[-1])]
+        with pytest.raises(TraceError, match="is missing"):
+            trace.pages_together(bytes(32), lambda _: True)
+
+
+@pytest.mark.parametrize("other", [b"", bytes(4095), bytes(4096), "text", 7, None])
+def test_of_pages_written_together_those_that_are_not_what_they_should_be_stay(path: Path, other: Any) -> None:
+    """Who asks for them will see; who asked for the one that is good gets it."""
+    pages = [content("a"), content("b")]
+    raw = [pack(["page", blake3_of(pages[0]), pages[0]]), pack(["page", blake3_of(pages[1]), other])]
+    built = Index()
+    for page in pages:
+        built.contents[blake3_of(page)] = 1
+    index = pack(built.to_object(9))
+    path.write_bytes(with_header((b"".join(raw), 0, 9), (index, 9, 9)))
+    with TraceReader(path) as trace:
+        trace._own._stored = Index.from_object(next(unpack_stream(index)), 3)
+        assert trace.pages_together(blake3_of(pages[0]), lambda _: True) == [(blake3_of(pages[0]), pages[0])]
+        with pytest.raises(TraceError):
+            trace.pages_together(blake3_of(pages[1]), lambda _: True)
+
+
+def test_the_index_finds_pages_however_often_it_is_asked() -> None:
+    """By going through its table, or in a dict; one that straddles two entries is none."""
+    hashes = [bytes([number]) * 4 + b"\1\0\0\0" + bytes(24) for number in range(1, 200)]
+    built = Index()
+    built.contents = dict.fromkeys(hashes, 1)
+    stored = Index.from_object(next(unpack_stream(pack(built.to_object(9)))), 2)
+    straddling = b"\1\0\0\0" + bytes([2]) * 4 + bytes(24)
+    for _ in range(2):
+        assert [stored.frame_of(hash_) for hash_ in (bytes(32), straddling, *hashes)] == [None, None, *[1] * 199]
 
 
 def test_silence_is_recorded(path: Path) -> None:

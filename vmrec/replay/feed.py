@@ -95,9 +95,10 @@ class Records:
 class Feed:
     """The records from position `first` on, one after the other."""
 
-    def __init__(self, records: Records, first: int) -> None:
+    def __init__(self, records: Records, first: int, frame: int | None = None) -> None:
+        """`frame`: one that no record from `first` on lies before; found if None."""
         self._records = records
-        self._frame = records.frame_at(first) - 1
+        self._frame = (records.frame_at(first) if frame is None else frame) - 1
         self._found: list[list[Any]] = []
         self._place = 0
         self._quiet = 0  # there is no event before this position that has not been passed

@@ -222,13 +222,14 @@ class Player:
                 break
         return self.divergence
 
-    def place(self) -> None:
+    def place(self, frame: int | None = None) -> None:
         """To be told that the machine was given another state, and so another position.
 
+        `frame`: the one with the checkpoint, if it is that of one: what happened there and later was written behind it.
         What diverged before is forgotten. Rows are not compared from here on.
         """
         position = self.machine.position
-        self._feed = Feed(self.records, position)
+        self._feed = Feed(self.records, position, frame)
         self._next_grid = (position // GRID + 1) * GRID
         self._leave_rows()
         self.divergence, self.last_good, self.exit = None, position, Exit.POSITION

@@ -170,16 +170,16 @@ class Rewinder:
         if isinstance(base, Snapshot):
             self._put_pages(base.pages)
             self.player.machine.restore(base.machine)
+            self.player.place()
         else:
             self._put_checkpoint(base)
-        self.player.place()
+            self.player.place(base.frame)
         self._settled = self._unusable = False
 
     def _put_checkpoint(self, mark: CheckpointMark) -> None:
-        machine, contents = self.player.machine, self._contents
+        machine = self.player.machine
         state, _ = self.trace.checkpoint(mark)
-        hashes = self.trace.page_hashes(mark)
-        self._put_pages(self._loaded.changed({index: contents.get(hash_) for index, hash_ in hashes.items()}))
+        self._put_pages(self._loaded.changed(self._contents.named(self.trace.page_hashes(mark))))
         where = f"the checkpoint at {mark.position}"
         try:
             machine.set_state(state)
@@ -205,7 +205,9 @@ class Rewinder:
         self._pages = pages
 
     def _bring_page(self, index: int) -> bool:
-        """Puts a missing page where it belongs, and those behind it that are at hand, more each time it goes on so.
+        """Puts a missing page where it belongs, and those that were written together with it: they changed together.
+
+        Then those behind them that are at hand, more each time it goes on so.
 
         False for a drive's block that nobody has touched: nothing else is missing without being in the trace.
         """
@@ -213,11 +215,18 @@ class Rewinder:
         content = self._pages.get(index)
         if content is None:
             return False
-        machine.put_page(index, content.data or self.trace.page(content.hash), content.hash)
+        if content.data is not None:
+            machine.put_page(index, content.data, content.hash)
+            together = 1
+        else:
+            together = self._bring_together(content.hash, index)
         behind, ahead = self._sequence
         ahead = min(2 * ahead + 1, READ_AHEAD) if index == behind else 0
+        pages = machine.config.pages
         behind = index + 1
-        end = min(index + ahead + 1, machine.config.pages)
+        while behind < min(index + together, pages) and not machine.is_missing(behind):
+            behind += 1
+        end = min(behind + ahead, pages)
         while behind < end and machine.is_missing(behind) and (content := self._pages.get(behind)) is not None:
             read = self.trace.page if ahead >= READ_ON else self.trace.page_at_hand
             data = content.data or read(content.hash)
@@ -227,6 +236,22 @@ class Rewinder:
             behind += 1
         self._sequence = behind, ahead
         return True
+
+    def _bring_together(self, hash_: bytes, index: int) -> int:
+        """Puts the page with this hash at `index`, and those written together with it. Returns how many."""
+        machine = self.player.machine
+        (_, data), *others = self.trace.pages_together(hash_, self._is_wanted)
+        machine.put_page(index, data, hash_)
+        for other, data in others:
+            machine.put_page(self._contents.get(other).page, data, other)
+        return 1 + len(others)
+
+    def _is_wanted(self, hash_: bytes) -> bool:
+        """Whether a page of which we know is missing its content, which has this hash."""
+        content = self._contents.find(hash_)
+        if content is None or self._pages.get(content.page) is not content:
+            return False
+        return self.player.machine.is_missing(content.page)
 
     # --- looking ---
 

@@ -24,13 +24,17 @@ _SHIFT = 6
 
 
 class Content:
-    """4096 bytes by their hash; `data` is None while they are only in the trace."""
+    """4096 bytes by their hash; `data` is None while they are only in the trace.
 
-    __slots__ = ("__weakref__", "data", "hash")
+    `page`: a page that has had this content, or has been about to.
+    """
+
+    __slots__ = ("__weakref__", "data", "hash", "page")
 
     def __init__(self, hash_: bytes, data: bytes | None) -> None:
         self.hash = hash_
         self.data = data
+        self.page = 0
 
 
 class Contents:
@@ -45,6 +49,17 @@ class Contents:
         if content is None:
             content = self._known[hash_] = Content(hash_, data)
         return content
+
+    def named(self, hashes: Mapping[int, bytes]) -> dict[int, Content]:
+        """The contents of pages, by page, that a checkpoint names by their hashes."""
+        found = {index: self.get(hash_) for index, hash_ in hashes.items()}
+        for index, content in found.items():
+            content.page = index
+        return found
+
+    def find(self, hash_: bytes) -> Content | None:
+        """The content with this hash, if some snapshot has it."""
+        return self._known.get(hash_)
 
     def known(self, hash_: bytes) -> bool:
         """Whether there is one with this hash."""

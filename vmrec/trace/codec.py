@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]  # it ships no types
@@ -22,7 +23,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["Malformed", "PageList", "compress", "decompress", "pack", "unpack_stream"]
+__all__ = ["Malformed", "PageList", "compress", "decompress", "pack", "unpack_all", "unpack_stream"]
 
 
 class Malformed(ValueError):
@@ -76,6 +77,7 @@ _ERRORS = (ValueError, msgpack.exceptions.UnpackException, RecursionError)
 _BINS = frozenset((0xC4, 0xC5, 0xC6))
 _ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
 _MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
+_NIL = b"\xc0"
 _CHECKPOINT = b"\x94\xaacheckpoint"
 _SMALL = 1 << 16  # a part up to this many bytes is unpacked without a look inside
 _PIECE = 1024  # entries of a page list unpacked at once
@@ -107,6 +109,28 @@ def unpack_stream(raw: bytes, *, rows: bool = False, kinds: frozenset[str] | Non
     if len(raw) <= MAX_PLAIN and (rows or _CHECKPOINT not in raw):
         return _stream(raw)
     return _stream_large(raw, wanted)
+
+
+def unpack_all(raw: bytes, kinds: frozenset[str]) -> list[list[Any]]:
+    """Those of the objects of `unpack_stream` that are arrays and begin with one of `kinds`: quick where they are many
+    and small. Raises Malformed as that does.
+    """
+    found: list[list[Any]] = []
+    if len(raw) <= MAX_PLAIN and _CHECKPOINT not in raw:
+        unpacker = _unpacker(len(raw) + 1)
+        unpacker.feed(raw)
+        try:
+            while piece := list(islice(unpacker, _PIECE)):
+                found += [
+                    obj for obj in piece if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds
+                ]
+            unpacker.feed(_NIL)
+            if next(unpacker, unpacker) is None:  # it would be a part of an object that was cut short
+                return found
+        except _ERRORS:
+            pass  # what is wrong, and where, is found out by going through them one by one
+    objects = unpack_stream(raw, kinds=kinds)
+    return [obj for obj in objects if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds]
 
 
 def _unpacker(size: int, items: int = MAX_ITEMS) -> Any:

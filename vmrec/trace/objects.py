@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -34,7 +34,17 @@ from vmrec.trace.layout import (
     PLAIN_VERSION,
 )
 
-__all__ = ["INDEXED_KINDS", "CheckpointMark", "DigestMark", "Index", "Order", "TooNew", "check"]
+__all__ = [
+    "INDEXED_KINDS",
+    "CheckpointMark",
+    "DigestMark",
+    "Index",
+    "Order",
+    "TooNew",
+    "check",
+    "check_records",
+    "is_page",
+]
 
 UINT64_MAX = 2**64 - 1
 INT64_MIN = -(2**63)
@@ -184,6 +194,26 @@ def check(obj: Any) -> str:
     return kind
 
 
+def check_records(records: Iterable[list[Any]]) -> None:
+    """As `check` for each of many events and outputs: no more than a look at those of which there are most."""
+    for record in records:
+        if len(record) == 3 and record[0] == "console":
+            _, at, data = record
+            if type(at) is int and at >= 0 and type(data) is bytes:
+                continue
+        elif len(record) == 5 and record[0] == "written":
+            _, at, drive, sector, count = record
+            numbers = type(at) is int is type(drive) and type(sector) is int is type(count)
+            if numbers and at >= 0 and drive >= 0 and sector >= 0 and count >= 0:  # msgpack has none that are too large
+                continue
+        check(record)
+
+
+def is_page(hash_: bytes, content: object) -> bool:
+    """Whether `content` is that of the page with this hash."""
+    return type(content) is bytes and len(content) == PAGE_SIZE and blake3_of(content) == hash_
+
+
 def _is_console(obj: list[Any]) -> bool:
     """Whether a console output is as the table says: a quick look, since there may be one for each byte."""
     return len(obj) == 3 and type(obj[1]) is int and 0 <= obj[1] <= UINT64_MAX and type(obj[2]) is bytes
@@ -304,6 +334,8 @@ INDEXED_KINDS = frozenset(("digest", "checkpoint", "page", "end"))
 _DIGEST = struct.Struct(f"<QI{HASH_SIZE}s")
 _CHECKPOINT = struct.Struct("<QI")
 _PAGE = struct.Struct("<QI")
+#: So often the stored table of pages is gone through, which takes no more time than making a dict of it once.
+SEARCHES = 32
 
 
 class Index:
@@ -318,6 +350,7 @@ class Index:
         self._changed: set[int] = set()
         self._prefixes = b""
         self._by_prefix: dict[int, int] | None = None
+        self._searches = 0
 
     def add(self, frame: int, obj: list[Any]) -> None:
         """Notes one object, which has passed `check`. Raises Malformed if there are too many of its kind."""
@@ -360,10 +393,21 @@ class Index:
         """The frame that should hold a page's content; look at the full hash there, the index has only 8 bytes."""
         frame = self.contents.get(page_hash)
         if frame is None and self._prefixes:
+            prefix = page_hash[:PAGE_PREFIX]
+            if self._by_prefix is None and self._searches < SEARCHES:
+                self._searches += 1
+                return self._search(prefix)
             if self._by_prefix is None:
                 self._by_prefix = dict(_PAGE.iter_unpack(self._prefixes))
-            frame = self._by_prefix.get(int.from_bytes(page_hash[:PAGE_PREFIX], "little"))
+            frame = self._by_prefix.get(int.from_bytes(prefix, "little"))
         return frame
+
+    def _search(self, prefix: bytes) -> int | None:
+        """As `frame_of`, by going through the stored table."""
+        at = self._prefixes.find(prefix)
+        while at % _PAGE.size and at >= 0:
+            at = self._prefixes.find(prefix, at + 1)
+        return None if at < 0 else int(_PAGE.unpack_from(self._prefixes, at)[1])
 
     def to_object(self, position: int) -> list[Any] | None:
         """The index as an object of the trace, or None if it would not fit in a frame."""

@@ -379,6 +379,14 @@ class TraceReader:
         found = (part.file.page_at_hand(hash_) for part in reversed(self._parts))
         return next((content for content in found if content is not None), None)
 
+    def pages_together(self, hash_: bytes, wanted: Callable[[bytes], bool]) -> list[tuple[bytes, bytes]]:
+        """As `page`, with what was written together with it and has a `wanted` hash: (hash, content), itself first."""
+        for part in reversed(self._parts):
+            found = part.file.pages_together(hash_, wanted)
+            if found:
+                return found
+        return [(hash_, self.page(hash_))]
+
     def page_hashes(self, mark: CheckpointMark) -> Mapping[int, bytes]:
         """As `pages`: page index → hash. `page` reads the content of one.
 

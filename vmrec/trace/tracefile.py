@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, overload
 
 from vmrec.errors import TraceError
-from vmrec.trace.codec import Malformed, decompress, unpack_stream
+from vmrec.trace.codec import Malformed, decompress, unpack_all, unpack_stream
 from vmrec.trace.frames import (
     ByteSource,
     CutShort,
@@ -29,12 +29,23 @@ from vmrec.trace.frames import (
     zstd_length,
 )
 from vmrec.trace.layout import MAX_PAGES, PAGE_SIZE, PLAIN_VERSION, RECORD_KINDS, ZSTD_MAGIC
-from vmrec.trace.objects import INDEXED_KINDS, CheckpointMark, DigestMark, Index, Order, TooNew, check
+from vmrec.trace.objects import (
+    INDEXED_KINDS,
+    CheckpointMark,
+    DigestMark,
+    Index,
+    Order,
+    TooNew,
+    check,
+    check_records,
+    is_page,
+)
 
 __all__ = ["FrameInfo", "FrameList", "TraceFile", "inherits", "read_header", "trace_error", "trace_errors"]
 
 REMEDY = "`vmrec verify` says how much is good, `vmrec repair` saves that part"
 _PAGE_CACHE = 32 << 20  # bytes of page contents kept
+_BESIDE = 64  # pages of one frame that belong together, at most
 _MAPS_CACHED = 4  # page maps of checkpoints kept
 _UNPACKED = 2 << 20  # bytes of frames without rows: one is asked for its checkpoint, its pages, its events
 
@@ -289,6 +300,16 @@ class TraceFile:
         Those of other kinds are passed over unchecked: that they are what was written is known from the link. Those
         of these kinds too unless `checked`.
         """
+        info, raw = self._unpacked_frame(frame, kinds)
+        with trace_errors(self.path, info.offset):
+            for obj in unpack_stream(raw, rows=info.rows, kinds=frozenset(kinds)):
+                if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds:
+                    if checked:
+                        check(obj)
+                    yield obj
+
+    def _unpacked_frame(self, frame: int, kinds: frozenset[str] | set[str]) -> tuple[FrameInfo, bytes]:
+        """As `_frame`, for who wants objects of these kinds; kept for who wants others."""
         self._source.require_open()
         info, raw = self._unpacked.get(frame) or self._frame(frame, skip_rows="rows" not in kinds)
         if not info.rows and frame not in self._unpacked:
@@ -299,16 +320,15 @@ class TraceFile:
                     self._unpacked.pop(number, None)
                     kept -= len(other)
             self._unpacked[frame] = info, raw
-        with trace_errors(self.path, info.offset):
-            for obj in unpack_stream(raw, rows=info.rows, kinds=frozenset(kinds)):
-                if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds:
-                    if checked:
-                        check(obj)
-                    yield obj
+        return info, raw
 
     def frame_records(self, frame: int) -> list[list[Any]]:
         """The events and outputs of one frame, as they are on the wire, in order."""
-        return list(self._one_frame(frame, RECORD_KINDS))
+        info, raw = self._unpacked_frame(frame, RECORD_KINDS)
+        with trace_errors(self.path, info.offset):
+            found = unpack_all(raw, RECORD_KINDS)
+            check_records(found)
+        return found
 
     # ---------------------------------------------------------------------------------------------------- marks
 
@@ -355,6 +375,20 @@ class TraceFile:
         """As `page_near`, if nothing has to be read for it."""
         frame = self.page_frame(hash_)
         return self._content(frame, hash_, self._page_cache.get(frame, {}))
+
+    def pages_together(self, hash_: bytes, wanted: Callable[[bytes], bool]) -> list[tuple[bytes, bytes]]:
+        """As `page_near`, with those in its frame that have a `wanted` hash: (hash, content), itself first; else none.
+
+        Of a large frame it is alone: who made that did not put together what belongs together.
+        """
+        frame = self._index().frame_of(hash_)
+        pages = {} if frame is None or frame >= len(self._table) else self._pages_of(frame)
+        content = None if frame is None else self._content(frame, hash_, pages)
+        if content is None:
+            return []
+        beside = pages.items() if len(pages) <= _BESIDE else ()
+        others = ((other, data) for other, data in beside if other != hash_ and wanted(other))
+        return [(hash_, content), *((other, data) for other, data in others if is_page(other, data))]
 
     def page_anywhere(self, hash_: bytes) -> bytes | None:
         """The content of the page with this hash, None if the file does not have it. Reads all of it.
