@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from trace_files import chained, digest, full_header, outcome, segments, with_header, write_sample
 
 from vmrec.errors import TraceError
-from vmrec.trace.codec import Malformed, compress, decompress, pack, unpack_all, unpack_stream
+from vmrec.trace.codec import Malformed, compress, decompress, pack, unpack_all, unpack_pages, unpack_stream
 from vmrec.trace.digests import blake3_of
 from vmrec.trace.objects import check, check_records
 from vmrec.trace.recovery import repair, verify_chain
@@ -172,6 +172,23 @@ def test_unpacking_all_at_once_gives_the_same(objects: list[Any], rest: bytes, m
     except Malformed as error:
         found = str(error)
     assert found == expected
+
+
+PAGE = pack(["page", bytes(range(32)), bytes(4096)])
+
+
+@FUZZ
+@example([], 1)
+@example([("set", len(PAGE), 0x92)], 3)
+@example([("set", 0, 0x92)], 1)
+@given(st.lists(st.tuples(st.just("set"), st.integers(0, 2 * len(PAGE) - 1), st.integers(0, 255))), st.integers(0, 3))
+def test_pages_unpack_as_all_else(edits: list[tuple[str, int, int]], count: int) -> None:
+    raw = edited(PAGE * count, [b""], edits)
+    found = unpack_pages(raw)
+    if found is not None:
+        assert found == list(unpack_stream(raw))
+    if not edits and count:
+        assert found == [["page", bytes(range(32)), bytes(4096)]] * count
 
 
 RECORD = st.builds(

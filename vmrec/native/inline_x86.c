@@ -214,10 +214,23 @@ static int ends_a_head(const struct vm_internal *in, const uint8_t *end)
                && end[-1] == offsetof(struct vm_internal, countdown_over));
 }
 
+#define CLEAR_ESI 2 /* bytes of xor esi, esi: 33 f6 */
+
+/* The next of them; by its second byte, which there are few of. memmem looks at every byte of a short text. */
+static uint8_t *find_clear_esi(uint8_t *at, const uint8_t *limit)
+{
+    while (limit - at >= CLEAR_ESI) {
+        uint8_t *found = memchr(at + 1, 0xf6, (size_t)(limit - at - 1));
+        if (!found || found[-1] == 0x33)
+            return found ? found - 1 : NULL;
+        at = found;
+    }
+    return NULL;
+}
+
 /* Jumps over the checks of the translation, of `size` bytes of guest code, whose head ends at `at`. */
 static void drop_checks(struct vm_internal *in, uint8_t *at, uint32_t size)
 {
-    static const uint8_t clear_esi[] = {0x33, 0xf6};
     size_t within = CHECKS_FIXED + (size_t)size * CHECKS_PER_BYTE;
     if (within > CHECKS_WITHIN)
         within = CHECKS_WITHIN;
@@ -226,8 +239,8 @@ static void drop_checks(struct vm_internal *in, uint8_t *at, uint32_t size)
         in->readable_to = at + readable(at, CHECKS_WITHIN);
     }
     uint8_t *limit = at + within < in->readable_to ? at + within : in->readable_to, *found;
-    while (at + 2 + 6 <= limit && (found = memmem(at, (size_t)(limit - at), clear_esi, sizeof clear_esi)) != NULL) {
-        uint8_t *end = found + sizeof clear_esi + call_length(found + sizeof clear_esi + 5, in->exit_check);
+    while (at + CLEAR_ESI + 6 <= limit && (found = find_clear_esi(at, limit)) != NULL) {
+        uint8_t *end = found + CLEAR_ESI + call_length(found + CLEAR_ESI + 5, in->exit_check);
         uint32_t length = load_before(found, RDI, (uintptr_t)in->uc);
         at = found + 1;
         if (end > limit || !length || !is_call(end, in->exit_check))

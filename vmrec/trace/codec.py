@@ -16,14 +16,14 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]  # it ships no types
 
-from vmrec.trace.layout import HASH_SIZE, MAX_FRAME_RAW, MAX_ITEMS, MAX_PAGE_LIST, MAX_PAGES, MAX_PLAIN
+from vmrec.trace.layout import HASH_SIZE, MAX_FRAME_RAW, MAX_ITEMS, MAX_PAGE_LIST, MAX_PAGES, MAX_PLAIN, PAGE_SIZE
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-__all__ = ["Malformed", "PageList", "compress", "decompress", "pack", "unpack_all", "unpack_stream"]
+__all__ = ["Malformed", "PageList", "compress", "decompress", "pack", "unpack_all", "unpack_pages", "unpack_stream"]
 
 
 class Malformed(ValueError):
@@ -78,6 +78,8 @@ _BINS = frozenset((0xC4, 0xC5, 0xC6))
 _ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
 _MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
 _NIL = b"\xc0"
+_PAGE_HASH = b"\x93\xa4page\xc4" + HASH_SIZE.to_bytes(1, "big")  # what stands before a page's hash
+_PAGE_CONTENT = b"\xc5" + PAGE_SIZE.to_bytes(2, "big")  # and its content
 _CHECKPOINT = b"\x94\xaacheckpoint"
 _SMALL = 1 << 16  # a part up to this many bytes is unpacked without a look inside
 _PIECE = 1024  # entries of a page list unpacked at once
@@ -131,6 +133,21 @@ def unpack_all(raw: bytes, kinds: frozenset[str]) -> list[list[Any]]:
             pass  # what is wrong, and where, is found out by going through them one by one
     objects = unpack_stream(raw, kinds=kinds)
     return [obj for obj in objects if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds]
+
+
+def unpack_pages(raw: bytes) -> list[list[Any]] | None:
+    """As `unpack_all`, of objects of kind page that are whole and packed as `pack` does; None if there are others."""
+    size = len(_PAGE_HASH) + HASH_SIZE + len(_PAGE_CONTENT) + PAGE_SIZE
+    if not raw or len(raw) % size:
+        return None
+    found: list[list[Any]] = []
+    for at in range(0, len(raw), size):
+        hash_ = at + len(_PAGE_HASH)
+        content = hash_ + HASH_SIZE + len(_PAGE_CONTENT)
+        if raw[at:hash_] != _PAGE_HASH or raw[hash_ + HASH_SIZE : content] != _PAGE_CONTENT:
+            return None
+        found.append(["page", raw[hash_ : hash_ + HASH_SIZE], raw[content : content + PAGE_SIZE]])
+    return found
 
 
 def _unpacker(size: int, items: int = MAX_ITEMS) -> Any:

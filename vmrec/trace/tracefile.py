@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, overload
 
 from vmrec.errors import TraceError
-from vmrec.trace.codec import Malformed, decompress, unpack_all, unpack_stream
+from vmrec.trace.codec import Malformed, decompress, unpack_all, unpack_pages, unpack_stream
 from vmrec.trace.frames import (
     ByteSource,
     CutShort,
@@ -46,6 +46,7 @@ __all__ = ["FrameInfo", "FrameList", "TraceFile", "inherits", "read_header", "tr
 REMEDY = "`vmrec verify` says how much is good, `vmrec repair` saves that part"
 _PAGE_CACHE = 32 << 20  # bytes of page contents kept
 _BESIDE = 64  # pages of one frame that belong together, at most
+_LIST_KEPT = 4096  # pages of a checkpoint that is kept unpacked, at most
 _MAPS_CACHED = 4  # page maps of checkpoints kept
 _UNPACKED = 2 << 20  # bytes of frames without rows: one is asked for its checkpoint, its pages, its events
 
@@ -175,6 +176,7 @@ class TraceFile:
         self._maps: dict[int, dict[int, bytes]] = {}
         self._last: int | None = None
         self._unpacked: dict[int, tuple[FrameInfo, bytes]] = {}
+        self._last_checkpoint: tuple[CheckpointMark, list[Any]] | None = None
 
     # ------------------------------------------------------------------------------------------------- the file
 
@@ -361,7 +363,13 @@ class TraceFile:
 
     def checkpoint(self, mark: CheckpointMark) -> tuple[dict[str, Any], list[tuple[int, bytes]]]:
         """The state at a checkpoint, and (page index, hash) of the pages that changed since the one before it."""
-        _, _, state, pages = self._marked(mark, "checkpoint")
+        self._source.require_open()
+        last = self._last_checkpoint
+        if last is None or last[0] != mark:
+            last = mark, self._marked(mark, "checkpoint")
+            # Who asks for its state asks for its pages next. The long lists of large guests are not worth the memory.
+            self._last_checkpoint = last if len(last[1][3]) <= _LIST_KEPT else None
+        _, _, state, pages = last[1]
         return state, [(index, hash_) for index, hash_ in pages]
 
     def page_near(self, hash_: bytes) -> bytes | None:
@@ -465,7 +473,9 @@ class TraceFile:
         """The page contents in one frame, by the hash that each is said to have: `_content` looks whether it has."""
         found = self._page_cache.pop(frame, None)
         if found is None:
-            objects = self._one_frame(frame, {"page"}, checked=False)  # of many, one may be all that is wanted
+            # Unchecked: of many, one may be all that is wanted.
+            _, raw = self._unpacked_frame(frame, {"page"})
+            objects = unpack_pages(raw) or self._one_frame(frame, {"page"}, checked=False)
             found = {obj[1]: obj[2] for obj in objects if len(obj) == 3 and type(obj[1]) is bytes}
             kept = sum(map(len, self._page_cache.values())) * PAGE_SIZE
             while self._page_cache and kept > _PAGE_CACHE:
