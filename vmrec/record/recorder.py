@@ -255,9 +255,11 @@ class TraceSink:
         if len(pages) == len(self._ever_changed):
             self._since_whole = 0
         changed = [[index, hash_] for index, hash_ in pages.items()]
+        self._batch.append(_Cut())
         self._add(
             pack(["checkpoint", machine.position, machine.state(), changed]), machine.position, machine.position
         )
+        self._batch.append(_Cut())
         self._checkpoint = machine.position
 
     def _hand_over(self, *, flush: bool) -> None:
