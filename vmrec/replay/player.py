@@ -27,14 +27,13 @@ from vmrec.machine.rows import Columns
 from vmrec.replay.ahead import RowsAhead
 from vmrec.replay.divergence import Divergence
 from vmrec.replay.feed import Feed, Records
-from vmrec.trace.codec import unpack_all
+from vmrec.trace.codec import unpack_own
 from vmrec.trace.layout import FORK_VERSION
 from vmrec.trace.objects import CheckpointMark
 from vmrec.trace.reader import TraceReader
 
 __all__ = ["Player", "trace_config", "trace_guest"]
 
-_OUTPUTS = frozenset(OUTPUT_KINDS)
 _FAR = 2**64 - 1
 #: Without a look at every digest: steps from one that is compared to the next. Hashing what a busy guest has stored to
 #: costs some 3 % of a replay when it is done at each position of the grid.
@@ -365,7 +364,7 @@ class Player:
         packed = self.machine.take_outputs()
         if not packed:
             return
-        outputs = unpack_all(packed, _OUTPUTS)
+        outputs = unpack_own(packed)
         if self.divergence is None:
             agreed = self._feed.pass_equal(outputs)
             self.compared += agreed

@@ -9,8 +9,10 @@ the one legitimate large list, a checkpoint's pages, is unpacked in pieces that 
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -23,7 +25,10 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["Malformed", "PageList", "compress", "decompress", "pack", "unpack_all", "unpack_pages", "unpack_stream"]
+__all__ = [
+    "Malformed", "PageList", "compress", "decompress", "pack", "unpack_all", "unpack_own", "unpack_pages",
+    "unpack_stream",
+]  # fmt: skip
 
 
 class Malformed(ValueError):
@@ -122,10 +127,11 @@ def unpack_all(raw: bytes, kinds: frozenset[str]) -> list[list[Any]]:
         unpacker = _unpacker(len(raw) + 1)
         unpacker.feed(raw)
         try:
-            while piece := list(islice(unpacker, _PIECE)):
-                found += [
-                    obj for obj in piece if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds
-                ]
+            with _uncollected():
+                while piece := list(islice(unpacker, _PIECE)):
+                    found += [
+                        obj for obj in piece if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds
+                    ]
             unpacker.feed(_NIL)
             if next(unpacker, unpacker) is None:  # it would be a part of an object that was cut short
                 return found
@@ -133,6 +139,26 @@ def unpack_all(raw: bytes, kinds: frozenset[str]) -> list[list[Any]]:
             pass  # what is wrong, and where, is found out by going through them one by one
     objects = unpack_stream(raw, kinds=kinds)
     return [obj for obj in objects if type(obj) is list and obj and type(obj[0]) is str and obj[0] in kinds]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Lists by the thousand are made, and no cycle: the collector need not go through them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def unpack_own(packed: bytes) -> list[list[Any]]:
+    """The objects that the native core has just packed, of which all is known."""
+    unpacker = _unpacker(len(packed))
+    unpacker.feed(packed)
+    with _uncollected():
+        return list(unpacker)
 
 
 def unpack_pages(raw: bytes) -> list[list[Any]] | None:
